@@ -1,0 +1,1 @@
+"""Nouns that two rooms share: events, episodes, pairs, datasets, versions, ids, topics. No I/O."""
