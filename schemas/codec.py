@@ -79,7 +79,7 @@ def encode_event(event: Event) -> bytes:
 
 
 def decode_event(value: bytes) -> Event:
-    """The event of a record's value. Raises Rejectable(undecodable): the record cannot be read by this code."""
+    """The event of a record's value. Raises Rejectable(undecodable): this code cannot read the record."""
     try:
         return _DECODE_EVENT.decode(value)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -97,6 +97,6 @@ def decode_payload(event: Event) -> Struct:
             Reason.UNKNOWN_TYPE, f"no event type {event.type!r} in this version of the code", field="type"
         )
     try:
-        return decoder.decode(event.data)  # type: ignore[no-any-return]
+        return decoder.decode(event.data)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise Rejectable(Reason.UNDECODABLE, f"data of {event.type}: {error}", field="data") from error

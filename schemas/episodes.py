@@ -15,7 +15,7 @@ Attribution = Literal["shown", "not_shown", ""]
 
 
 class TrainingPair(Struct, frozen=True, kw_only=True):
-    """Evidence of one query about one document. `label` is 0 or 1, `weight` in (0, 1], `kind` says from what."""
+    """Evidence of one query about one document: `label` 0 or 1, `weight` in (0, 1], `kind` from what."""
 
     query: str
     document_id: str

@@ -139,7 +139,7 @@ class FeedbackGiven(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class FeedbackRetracted(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A piece of feedback is taken back; it may come before what it retracts. `ratchet.feedback.retracted.v1`."""
+    """Feedback is taken back; this may come before what it retracts. `ratchet.feedback.retracted.v1`."""
 
     query_id: QueryId
     feedback_source: Annotated[str, Meta(description="CloudEvents `source` of the feedback.")]

@@ -1,4 +1,4 @@
-"""What the platform itself does, as events: drift, training, versions, rollouts, experiments. Topic `lifecycle`.
+"""What the platform does, as events: drift, training, versions, rollouts, experiments. Topic `lifecycle`.
 
 `lifecycle` is a sequence: one partition a tenant, ordered by offset, folded by `lifecycle_state`.
 Every event names its cause (`causationid`): the step before it, or the command of a person.

@@ -1,0 +1,50 @@
+"""Which version a unit is served, and what it was exposed to: a pure function of state and unit."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from schemas.assignment import assign_arm
+from schemas.interactions import Exposure
+from schemas.tenant_state import LifecycleState
+
+CHAMPION_ARM = "champion"
+CHALLENGER_ARM = "challenger"
+
+
+class Serving(Struct, frozen=True, kw_only=True):
+    """What to serve to one unit. Report `exposures` on the query, exactly as they stand here."""
+
+    version: str | None
+    exposures: tuple[Exposure, ...] = ()
+    #: Versions to prepare; the champion first.
+    prepare: tuple[str, ...] = ()
+
+
+def assign(state: LifecycleState, unit: str | None) -> Serving:
+    """The version and exposures of a unit; without a unit the champion, unexposed.
+
+    A running canary decides over an experiment's version: one unit is served one version. Every running
+    experiment still exposes its units (an arm without a version is the application's own treatment).
+    """
+    version, exposures = state.champion, []
+    if unit is not None:
+        for name, experiment in sorted(state.experiments.items()):
+            if not experiment.running:
+                continue
+            defined = experiment.defined
+            index = assign_arm(name, unit, [arm.weight for arm in defined.arms], coverage=defined.coverage)
+            if index is None:
+                continue
+            arm = defined.arms[index]
+            if arm.version and state.rollout is not None:
+                continue  # a version arm would mix with the canary: no exposure while it runs
+            exposures.append(Exposure(name, arm.name))
+            version = arm.version or version
+        if state.rollout is not None:
+            rollout = state.rollout.started
+            index = assign_arm(rollout.rollout, unit, [1 - state.rollout.share, state.rollout.share])
+            if index is not None:
+                exposures.append(Exposure(rollout.rollout, CHALLENGER_ARM if index else CHAMPION_ARM))
+                version = rollout.challenger if index else state.champion
+    return Serving(version=version, exposures=tuple(exposures), prepare=state.serving_versions())

@@ -1,0 +1,107 @@
+"""What is true of a tenant after a prefix of its lifecycle: versions, the open training, the running canary."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Literal
+
+from msgspec import Struct
+
+from schemas import lifecycle as lc
+
+VersionStage = Literal["proposed", "admitted", "canary", "champion", "retired", "rejected", "rolled_back"]
+TrainingStage = Literal["requested", "frozen", "proposed", "judged"]
+
+
+class VersionState(Struct, frozen=True, kw_only=True):
+    """A version and how far it came. `served` says that it was champion at some time."""
+
+    version: str
+    stage: VersionStage
+    manifest_hash: str
+    origin: str
+    parent: str
+    dataset_id: str
+    proposed_by: str  #: id of its version.proposed event
+    ready: bool = False
+    served: bool = False
+    validation: float | None = None
+
+
+class Trial(Struct, frozen=True, kw_only=True):
+    """A finished trial of the open training."""
+
+    number: int
+    state: str
+    value: float | None
+    event_id: str
+
+
+class Training(Struct, frozen=True, kw_only=True):
+    """The open training: at most one a tenant."""
+
+    id: str  #: id of its training.requested event
+    stage: TrainingStage
+    champion: str
+    seed: int
+    cause: str | None
+    dataset_id: str = ""
+    frozen_by: str = ""  #: id of its dataset.frozen event
+    trials: tuple[Trial, ...] = ()
+    version: str = ""
+    judged_by: str = ""  #: id of its version.judged event
+
+
+class Rollout(Struct, frozen=True, kw_only=True):
+    """The running canary: at most one a tenant."""
+
+    id: str  #: id of its rollout.started event
+    started: lc.RolloutStarted
+    share: float
+
+
+class Experiment(Struct, frozen=True, kw_only=True):
+    """An A/B test that was defined."""
+
+    defined: lc.ExperimentDefined
+    running: bool = False
+    started_at: dt.datetime | None = None
+    stopped: bool = False
+
+
+class LifecycleState(Struct, frozen=True, kw_only=True):
+    """What is true of one tenant after a prefix of its lifecycle."""
+
+    mode: Literal["propose", "auto"] = "propose"
+    base: str | None = None
+    champion: str | None = None
+    #: Time at which the champion became it; None before the first.
+    champion_since: dt.datetime | None = None
+    #: Id of the event that made it champion.
+    champion_by: str | None = None
+    versions: Mapping[str, VersionState] = MappingProxyType({})
+    #: The last drift.detected, until a training answers it: (event id, payload).
+    drift: tuple[str, lc.DriftDetected] | None = None
+    training: Training | None = None
+    rollout: Rollout | None = None
+    experiments: Mapping[str, Experiment] = MappingProxyType({})
+    metrics: Mapping[str, str] = MappingProxyType({})
+    keys: Mapping[str, lc.KeyIssued] = MappingProxyType({})
+    alerts: Mapping[str, str] = MappingProxyType({})
+    #: (source, id) of every event seen, so that a repeated one is known.
+    seen: frozenset[tuple[str, str]] = frozenset()
+
+    def serving_versions(self) -> tuple[str, ...]:
+        """Versions that whoever serves should have ready: champion first, then candidates, then arms."""
+        wanted = [self.champion] if self.champion else []
+        wanted += [v.version for v in self.versions.values() if v.stage in ("admitted", "canary")]
+        wanted += [
+            arm.version
+            for e in self.experiments.values()
+            if e.running
+            for arm in e.defined.arms
+            if arm.version
+        ]
+        return tuple(dict.fromkeys(wanted))
