@@ -1,0 +1,33 @@
+"""Where the outside systems are. Loaded by `api/settings.py` only."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+
+class KafkaSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The log."""
+
+    bootstrap: Annotated[str, Meta(description="host:port of the brokers, comma-separated")] = "127.0.0.1:9092"
+    replication: Annotated[int, Meta(ge=1, description="copies of each topic; 3 outside a laptop")] = 1
+    allow_forgetting: Annotated[bool, Meta(description="start although a log topic deletes records")] = False
+
+
+class ClickHouseSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The analytical store: a server, or the engine process of a local stack."""
+
+    url: str = "http://127.0.0.1:8123"
+    user: str = "ratchet"
+    password: str = ""
+    analyst_user: str = "analyst"
+    analyst_password: str = ""
+
+
+class ArtifactSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where versions and datasets lie."""
+
+    directory: Annotated[str, Meta(description="shared by learner and search; relative to the data directory")] = (
+        "artifacts"
+    )
