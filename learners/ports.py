@@ -54,6 +54,19 @@ class UnitMeasure(Struct, frozen=True, kw_only=True):
     total: float
 
 
+class ExperimentUnits(Struct, frozen=True, kw_only=True):
+    """What the units of an experiment did, each in one arm only."""
+
+    #: measure → its units; a unit without the measure is not there.
+    measures: dict[str, tuple[UnitMeasure, ...]]
+    #: Arm → units that were exposed, with or without any measure.
+    exposed: dict[str, int]
+    #: Units seen in two arms: in none of the figures above.
+    excluded_units: int
+    #: What the stream worker had committed before the figures were read.
+    offsets: Offsets
+
+
 class LifecycleLog(Protocol):
     """The tenant's lifecycle as a sequence: read to its end, appended to, read back."""
 
@@ -65,6 +78,13 @@ class LifecycleLog(Protocol):
 
     def tenants(self) -> Sequence[str]:
         """Tenants with a lifecycle."""
+
+
+class EventSink(Protocol):
+    """Where search reports what it served."""
+
+    async def append(self, events: Sequence[Event]) -> None:
+        """Return once all are durable. Raises Retryable if one is not confirmed in time."""
 
 
 class EpisodesAsOf(Protocol):
@@ -94,11 +114,6 @@ class QueryFeed(Protocol):
 
 
 class UnitMeasures(Protocol):
-    """Per-unit sums of measures of an experiment, and the units that were seen in two arms."""
+    """What the units of an experiment did, from their first exposure on."""
 
-    async def __call__(
-        self, tenant: str, experiment: str, measures: Sequence[str]
-    ) -> dict[str, Sequence[UnitMeasure]]: ...
-
-    async def committed_offsets(self) -> Offsets:
-        """What the stream worker had committed before the figures were read."""
+    async def __call__(self, tenant: str, experiment: str, measures: Sequence[str]) -> ExperimentUnits: ...
