@@ -123,7 +123,8 @@ def fuse(candidates: Candidates, fusion: FusionSettings, k: int) -> tuple[Ints, 
 
 
 def _rounded(scores: npt.NDArray[np.floating]) -> Floats:
-    return np.round(np.asarray(scores, dtype=np.float64), SCORE_DIGITS)
+    rounded: Floats = np.asarray(scores, dtype=np.float64).round(SCORE_DIGITS)
+    return rounded
 
 
 def _reciprocal(ranks: Ints, k: float) -> Floats:

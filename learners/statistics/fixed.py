@@ -91,7 +91,7 @@ def two_proportions(
     error = math.sqrt(pooled * (1.0 - pooled) * (1.0 / control.n + 1.0 / treatment.n))
     return Interval(
         estimate=p - q,
-        # Newcombe (1998), "Interval estimation for the difference between proportions", tenth of its methods.
+        # Newcombe (1998), Statistics in Medicine 17, 873-890: the tenth of its eleven methods.
         low=p - q - math.hypot(p - low_treatment, high_control - q),
         high=p - q + math.hypot(high_treatment - p, q - low_control),
         alpha=alpha,

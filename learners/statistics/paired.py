@@ -171,7 +171,7 @@ def _refuse(sums: _GroupSums, minimum_groups: int, minimum_moved_groups: int) ->
 
 
 def _enough(resamples: int, tail: float) -> int:
-    """A quantile needs draws beyond it: a judge that spends its alpha over many challengers asks for far ones."""
+    """A quantile needs draws beyond it, and a judge with little alpha left asks for far ones."""
     return max(resamples, math.ceil(DRAWS_BEYOND_BOUND / tail))
 
 

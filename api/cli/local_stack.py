@@ -1,0 +1,111 @@
+"""The processes of a local stack: what starts, after what, ready when."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from typing import Final
+
+import msgspec
+
+from api.cli.project import LocalPorts, Project
+from infra.local.spec import HttpReady, ProcessSpec, StackSpec, TcpReady
+from infra.local.tcp_ports import allocate_ports
+
+#: One thread a library: two cores are shared by seven processes, and more threads only wait for each other.
+_QUIET_THREADS: Final = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_OFFLINE": "1",
+    "DO_NOT_TRACK": "1",
+    "PYTHONUNBUFFERED": "1",
+    # glibc gives each thread an arena of its own; two are enough, and memory at rest is halved
+    "MALLOC_ARENA_MAX": "2",
+}
+
+
+def can_learn() -> bool:
+    """The extra `learn` is installed: search and learner can run."""
+    return all(
+        importlib.util.find_spec(name) for name in ("sentence_transformers", "optuna", "evidently", "tantivy")
+    )
+
+
+def local_stack(project: Project, *, learn: bool) -> StackSpec:
+    """The stack of this project. `learn`: with search and learner. Raises StackError: no port is free."""
+    project.make_secrets()
+    names = tuple(field.name for field in msgspec.structs.fields(LocalPorts))
+    ports = LocalPorts(**allocate_ports(project.data, names))
+    project.__dict__.pop("loaded", None)  # the addresses may be new
+    settings, origins = project.loaded.settings, project.loaded.origins
+    environment = {
+        name: value
+        for name, value in project.local_environment().items()
+        if origins[name.removeprefix("RATCHET_").lower().replace("__", ".")] == "the local stack"
+    } | _QUIET_THREADS
+    directory = str(project.directory)
+
+    def python(module: str, *arguments: str) -> tuple[str, ...]:
+        # -P: a folder `api/` or `schemas/` in the user's directory must not shadow ours
+        return (sys.executable, "-P", "-m", module, *arguments)
+
+    def process(
+        name: str, module: str, port: int, after: tuple[str, ...], *, timeout_s: float = 60.0
+    ) -> ProcessSpec:
+        return ProcessSpec(
+            name=name,
+            argv=python(module, "--directory", directory),
+            env=environment,
+            after=after,
+            ready=HttpReady(f"http://127.0.0.1:{port}/readyz"),
+            ready_timeout_s=timeout_s,
+        )
+
+    kafka = ProcessSpec(
+        name="kafka",
+        argv=python(
+            "infra.local.broker",
+            "run",
+            "--directory",
+            str(project.data / "kafka"),
+            "--port",
+            str(ports.kafka),
+            "--controller-port",
+            str(ports.kafka_controller),
+        ),
+        ready=TcpReady(ports.kafka),
+        stop_timeout_s=30.0,
+    )
+    processes = [
+        kafka,
+        process("clickhouse", "api.processes.engine", ports.clickhouse, ()),
+        process("streams", "api.processes.streams", settings.streams_http.port, ("kafka", "clickhouse")),
+        process("api", "api.processes.http", settings.api.port, ("kafka", "streams")),
+    ]
+    listening = {
+        "kafka": ports.kafka,
+        "kafka's controller": ports.kafka_controller,
+        "clickhouse": ports.clickhouse,
+        "api": settings.api.port,
+        "streams": settings.streams_http.port,
+    }
+    if learn:
+        processes += [
+            process(
+                "search",
+                "api.processes.search",
+                settings.search_http.port,
+                ("kafka", "streams"),
+                timeout_s=180,
+            ),
+            process(
+                "learner",
+                "api.processes.learner",
+                settings.learner_http.port,
+                ("kafka", "clickhouse", "streams"),
+            ),
+        ]
+        listening |= {"search": settings.search_http.port, "learner": settings.learner_http.port}
+    return StackSpec(directory=str(project.data), processes=tuple(processes), ports=listening)

@@ -1,0 +1,140 @@
+"""`ratchet up`, `status`, `down`."""
+
+from __future__ import annotations
+
+import datetime as dt
+import sys
+from typing import Any
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from api.cli.lag import read_lag
+from api.cli.project import LOCAL_TENANT, Project
+from infra.local.control import StackEvent, StackStatus
+from infra.local.stack import down as stop_stack
+from infra.local.stack import status as stack_status
+from infra.local.stack import up as start_stack
+
+_COLOURS = {"running": "green", "starting": "yellow", "backoff": "yellow", "failed": "red", "stopped": "dim"}
+
+
+@click.command()
+@click.option(
+    "--no-learn", is_flag=True, help="Without search and learner (the extra `learn` is not needed then)."
+)
+@click.pass_obj
+def up(project: Project, no_learn: bool) -> None:
+    """Start everything in order and keep it running; return when all is ready."""
+    from api.cli.local_stack import can_learn, local_stack
+
+    learn = not no_learn
+    if learn and not can_learn():
+        raise click.ClickException(
+            "search and learner need the extra `learn`: install ratchet-platform[local,learn], "
+            "or start without them: `ratchet up --no-learn`"
+        )
+    console = Console(stderr=True, highlight=False)
+    spec = local_stack(project, learn=learn)
+    start_stack(spec, _printer(console))
+    console.print(
+        f"ready: {project.settings.api.host}:{project.settings.api.port} · `ratchet status` shows everything"
+    )
+
+
+@click.command()
+@click.pass_obj
+def down(project: Project) -> None:
+    """Stop each process after those that depend on it; what was accepted is kept."""
+    stop_stack(project.data, _printer(Console(stderr=True, highlight=False)))
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="For scripts: addresses, keys, processes.")
+@click.pass_obj
+def status(project: Project, as_json: bool) -> None:
+    """What runs, since when, healthy, and how far the worker is behind. Exit code 1 if not all is healthy."""
+    stack = stack_status(project.data)
+    lag = read_lag(project.settings) if stack.supervisor_pid is not None else None
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(describe(project, stack, lag)), indent=2).decode())
+    else:
+        _print_status(stack, lag)
+    sys.exit(0 if stack.healthy else 1)
+
+
+def describe(project: Project, stack: StackStatus, lag: int | None) -> dict[str, Any]:
+    """What `status --json` prints; scripts rely on these names."""
+    settings = project.settings
+    tenant = settings.tenants.get(LOCAL_TENANT)
+    return {
+        "directory": stack.directory,
+        "healthy": stack.healthy,
+        "since": stack.since,
+        "lag_events": lag,
+        "api": {
+            "url": f"http://{settings.api.host}:{settings.api.port}",
+            "key": tenant.key if tenant else "",
+        },
+        "search": {"url": f"http://{settings.search_http.host}:{settings.search_http.port}"},
+        "clickhouse": {
+            "url": settings.clickhouse.url,
+            "user": settings.clickhouse.analyst_user,
+            "password": settings.clickhouse.analyst_password,
+        },
+        "kafka": {"bootstrap": settings.kafka.bootstrap},
+        "processes": [
+            {
+                "name": p.name,
+                "pid": p.pid,
+                "state": p.state,
+                "since": p.since,
+                "ready": p.ready,
+                "restarts": p.restarts,
+                "log": p.log,
+                "reason": p.reason,
+            }
+            for p in stack.processes
+        ],
+        "leftovers": list(stack.leftovers),
+    }
+
+
+def _print_status(stack: StackStatus, lag: int | None) -> None:
+    console = Console(highlight=False)
+    if stack.supervisor_pid is None:
+        console.print(f"no stack runs in {stack.directory}: `ratchet up` starts one")
+    table = Table(box=None, pad_edge=False)
+    for column in ("process", "state", "since", "pid", "ready", "restarts", "why"):
+        table.add_column(column)
+    for p in stack.processes:
+        table.add_row(
+            p.name,
+            f"[{_COLOURS[p.state]}]{p.state}[/]",
+            _ago(p.since),
+            str(p.pid or "–"),
+            "yes" if p.ready else "no",
+            str(p.restarts),
+            p.reason,
+        )
+    if stack.processes:
+        console.print(table)
+    if lag is not None:
+        console.print(f"lag: {lag:,} events acknowledged but not yet in ClickHouse")
+
+
+def _ago(since: dt.datetime) -> str:
+    seconds = int((dt.datetime.now(dt.UTC) - since).total_seconds())
+    for size, name in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {name} ago"
+    return f"{seconds} s ago"
+
+
+def _printer(console: Console) -> Any:
+    def show(event: StackEvent) -> None:
+        console.print(f"[dim]{event.time.astimezone():%H:%M:%S}[/] {event.process:<11}{event.text}")
+
+    return show

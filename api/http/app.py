@@ -1,0 +1,83 @@
+"""The HTTP application over ready-made ports. It builds no adapter and reads no setting."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from litestar import Litestar, Request, Response
+from litestar.exceptions import HTTPException
+
+from api.http.door import Clock, Door, Mint
+from api.http.events import event_routes
+from api.http.metrics import HttpMetrics
+from api.http.ports import ServingSource
+from api.http.problems import Problem, handle_framework_error, handle_problem, problem_response
+from ingest.ports import EventLog, KeyRing
+from ingest.settings import IngestSettings
+from schemas.errors import Fatal
+
+log = structlog.get_logger(__name__)
+
+#: sysexits' EX_SOFTWARE: the supervisor starts the process again.
+EXIT_FATAL = 70
+
+
+def stop_process(error: Fatal) -> None:
+    """End this process at once: nothing that it would answer from now on could be true."""
+    log.critical("fatal", error=str(error))
+    os._exit(EXIT_FATAL)
+
+
+def create_app(
+    *,
+    log_: EventLog,
+    keys: KeyRing,
+    serving: ServingSource,
+    settings: IngestSettings,
+    now: Clock,
+    mint: Mint,
+    code_version: str,
+    metrics: HttpMetrics | None = None,
+    on_fatal: Callable[[Fatal], None] = stop_process,
+    lifespan: Any = (),
+) -> Litestar:
+    """The application. `on_fatal` is called when the log is dead; by default the process ends then."""
+    metrics = metrics or HttpMetrics()
+    door = Door(
+        log=log_,
+        keys=keys,
+        settings=settings,
+        serving=serving,
+        metrics=metrics,
+        now=now,
+        mint=mint,
+        code_version=code_version,
+    )
+
+    def handle_fatal(_request: Request[Any, Any, Any], error: Fatal) -> Response[bytes]:
+        on_fatal(error)
+        return problem_response(Problem(500, "internal", "this process is stopping; send again"))
+
+    def handle_unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+        log.error("unexpected", path=request.url.path, method=request.method, exc_info=error)
+        return problem_response(
+            Problem(500, "internal", "an unexpected error; it is in the log of this process")
+        )
+
+    return Litestar(
+        route_handlers=[*event_routes(door)],
+        middleware=[metrics.middleware],
+        exception_handlers={
+            Problem: handle_problem,
+            HTTPException: handle_framework_error,
+            Fatal: handle_fatal,
+            Exception: handle_unexpected,
+        },
+        openapi_config=None,
+        request_max_body_size=settings.max_body_bytes,
+        lifespan=lifespan,
+        logging_config=None,
+    )
