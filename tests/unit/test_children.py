@@ -1,0 +1,78 @@
+"""Children of the learner: an answer, a failure, a bound, and never an orphan."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from learners.children import Bounds, ChildFailed, run_child
+from tests.unit.child_tasks import Number
+
+pytestmark = pytest.mark.service
+TASKS = "tests.unit.child_tasks"
+BOUNDS = Bounds(timeout_s=30, memory_bytes=1 << 30)
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    # children start with -P: the checkout must be importable by name
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+
+
+async def test_a_child_answers_and_its_output_is_kept(tmp_path: Path) -> None:
+    log = tmp_path / "child.log"
+    assert await run_child(f"{TASKS}:double", Number(21), Number, BOUNDS, log) == Number(42)
+    assert log.read_text() == "doubling\n"
+
+
+async def test_a_failure_is_told_with_its_last_line(tmp_path: Path) -> None:
+    with pytest.raises(ChildFailed, match="ValueError: no luck with 7"):
+        await run_child(f"{TASKS}:fail", Number(7), Number, BOUNDS, tmp_path / "child.log")
+
+
+async def test_a_child_that_runs_too_long_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pid_file = tmp_path / "pid"
+    monkeypatch.setenv("LINGER_PID", str(pid_file))
+    with pytest.raises(ChildFailed, match=r"longer than its bound of 3 s"):
+        await run_child(
+            f"{TASKS}:linger", Number(1), Number, Bounds(timeout_s=3, memory_bytes=1 << 30), tmp_path / "log"
+        )
+    assert not psutil.pid_exists(int(pid_file.read_text()))
+
+
+async def test_a_child_that_takes_too_much_memory_is_killed(tmp_path: Path) -> None:
+    with pytest.raises(ChildFailed, match="bytes of memory; the bound is"):
+        await run_child(
+            f"{TASKS}:hoard",
+            Number(300),
+            Number,
+            Bounds(timeout_s=30, memory_bytes=200 << 20),
+            tmp_path / "log",
+        )
+
+
+async def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    program = (
+        "import asyncio, pathlib; from learners.children import *; from tests.unit.child_tasks import Number;"
+        f"asyncio.run(run_child('{TASKS}:linger', Number(1), Number,"
+        f" Bounds(timeout_s=60, memory_bytes=1 << 30), pathlib.Path('{tmp_path}/log')))"
+    )
+    root = str(Path(__file__).parents[2])
+    parent = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, env={"LINGER_PID": str(pid_file), "PYTHONPATH": root, "PATH": ""}
+    )
+    async with asyncio.timeout(30):
+        while not (pid_file.exists() and pid_file.read_text()):
+            await asyncio.sleep(0.05)
+        child = int(pid_file.read_text())
+        parent.kill()
+        await parent.wait()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            while psutil.Process(child).status() != psutil.STATUS_ZOMBIE:
+                await asyncio.sleep(0.05)
