@@ -23,8 +23,10 @@ class TrainingPair(Struct, frozen=True, kw_only=True):
     label: int
     weight: float
     kind: str
+    #: The list that it is about; '' for a judgement that names none.
     retrieval_id: str
     pipeline_version: str
+    #: Where the document stood in that list; 0 if it was judged without being shown.
     rank: int
     propensity: float | None
     events: tuple[EventRef, ...]
@@ -72,6 +74,8 @@ class EpisodeFeedback(Struct, frozen=True, kw_only=True):
     rater: Rater
     name: str
     target: Target
+    #: The document that it is about: the one it names, else the one at the rank it names; '' if none.
+    document_id: str
     #: The list that the feedback belongs to: the one it names, else the latest non-shadow one that showed
     #: the document; '' if none.
     retrieval_id: str
@@ -108,12 +112,14 @@ class Episode(Struct, frozen=True, kw_only=True):
     retrievals: tuple[EpisodeRetrieval, ...]
     answers: tuple[EpisodeAnswer, ...]
     feedback: tuple[EpisodeFeedback, ...]
-    #: Feedback that was retracted, by name.
+    #: What retractions name, feedback that has not come yet included.
     retracted: tuple[EventRef, ...]
     pairs: tuple[TrainingPair, ...]
     measurements: tuple[Measurement, ...]
-    #: Records that repeat an event with equal content, and such that conflict with it.
+    #: Records that repeat an event with equal content, and such that conflict with it (an entry a record).
     repeats: int
     conflicts: tuple[EventRef, ...]
+    #: Events that lost to another event: a second `query.asked`, retrieval_id or answer_id of this query.
+    superseded: tuple[EventRef, ...]
     #: Every other unit that a record of the set names: rows under those are deleted.
     former_units: tuple[str, ...]

@@ -29,6 +29,7 @@ from schemas.tenant_state import (
     Training,
     TrainingStage,
     Trial,
+    VersionStage,
     VersionState,
 )
 
@@ -124,7 +125,7 @@ def _drift(state: LifecycleState, event: Event, p: lc.DriftDetected) -> Lifecycl
     _require(state.training is None, "a training is open already")
     _require(state.rollout is None, "a rollout is running")
     _require(state.drift is None, "a drift waits for its training already")
-    return _with(state, drift=(event.id, p))
+    return _with(state, drift=(event.id, p), last_drift=(event.id, p))
 
 
 def _request_training(state: LifecycleState, event: Event, p: lc.TrainingRequested) -> LifecycleState:
@@ -187,14 +188,18 @@ def _judge(state: LifecycleState, event: Event, p: lc.VersionJudged) -> Lifecycl
     version = _known(state, p.version)
     _require(
         version.stage == "proposed",
-        f"version {p.version!r} is {version.stage}: it is judged once, when proposed",
+        f"version {p.version!r} is {version.stage}: only proposed ones are judged",
+    )
+    _require(
+        version.judged is None or version.judged.champion != p.champion,
+        f"version {p.version!r} was judged against {p.champion!r} already: the judge is asked once",
     )
     _require(p.champion == state.champion, f"the champion is {state.champion!r}, not {p.champion!r}")
     changes: dict[str, object] = {}
     if state.training is not None and state.training.version == p.version:
         changes["training"] = msgspec.structs.replace(state.training, stage="judged", judged_by=event.id)
-    if p.verdict == "admitted":
-        changes["versions"] = _set_version(state, p.version, stage="admitted")
+    stage: VersionStage = "admitted" if p.verdict == "admitted" else "proposed"
+    changes["versions"] = _set_version(state, p.version, stage=stage, judged=p, judged_by=event.id)
     return _with(state, **changes)
 
 
@@ -260,6 +265,7 @@ def _promote(state: LifecycleState, event: Event, p: lc.VersionPromoted) -> Life
         versions=versions,
         rollout=None,
         drift=None,
+        last_drift=None,
         training=_unless_about(state.training, p.version),
     )
 
@@ -305,6 +311,7 @@ def _roll_back(state: LifecycleState, event: Event, p: lc.VersionRolledBack) -> 
         versions=versions,
         rollout=None,
         drift=None,
+        last_drift=None,
     )
 
 

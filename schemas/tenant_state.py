@@ -1,4 +1,4 @@
-"""What is true of a tenant after a prefix of its lifecycle: versions, the open training, the running canary."""
+"""What is true of a tenant after a prefix of its lifecycle: versions, open training, running canary."""
 
 from __future__ import annotations
 
@@ -28,6 +28,9 @@ class VersionState(Struct, frozen=True, kw_only=True):
     ready: bool = False
     served: bool = False
     validation: float | None = None
+    #: The judge's word, and the id of the event that says it.
+    judged: lc.VersionJudged | None = None
+    judged_by: str = ""
 
 
 class Trial(Struct, frozen=True, kw_only=True):
@@ -84,6 +87,8 @@ class LifecycleState(Struct, frozen=True, kw_only=True):
     versions: Mapping[str, VersionState] = MappingProxyType({})
     #: The last drift.detected, until a training answers it: (event id, payload).
     drift: tuple[str, lc.DriftDetected] | None = None
+    #: The latest drift.detected of this champion, answered or not: the watch goes on after it.
+    last_drift: tuple[str, lc.DriftDetected] | None = None
     training: Training | None = None
     rollout: Rollout | None = None
     experiments: Mapping[str, Experiment] = MappingProxyType({})

@@ -1,4 +1,4 @@
-"""What a version is: the manifest `pipeline.json` of one whole retrieval pipeline, and how versions are numbered.
+"""What a version is: `pipeline.json`, the manifest of one whole retrieval pipeline; and how it is numbered.
 
 A version is a directory: `pipeline.json` and the files that it lists. Readers ignore fields they do not know;
 new fields have defaults; `format_version` grows only when an old reader would misread the directory.
@@ -30,7 +30,9 @@ Analyzer = Literal["en_stem", "default"]
 class ArtifactFile(Struct, frozen=True, kw_only=True):
     """One file of a version."""
 
-    path: Annotated[str, Meta(min_length=1, description="Relative to the version directory, with forward slashes.")]
+    path: Annotated[
+        str, Meta(min_length=1, description="Relative to the version directory, with forward slashes.")
+    ]
     sha256: Sha256
     size_bytes: Annotated[int, Meta(ge=0)]
 
@@ -44,7 +46,9 @@ class EmbedderSettings(Struct, frozen=True, kw_only=True):
     document_prompt: Annotated[str, Meta(description="Put before every document.")] = ""
     query_max_tokens: Annotated[int, Meta(ge=1)] = 256
     document_max_tokens: Annotated[int, Meta(ge=1)] = 256
-    normalize: Annotated[bool, Meta(description="Vectors have length 1, so that a dot product is a cosine.")] = True
+    normalize: Annotated[
+        bool, Meta(description="Vectors have length 1, so that a dot product is a cosine.")
+    ] = True
 
 
 class Bm25Settings(Struct, frozen=True, kw_only=True):
@@ -70,9 +74,9 @@ class PipelineSettings(Struct, frozen=True, kw_only=True):
     """All that decides which documents a query finds, but the weights of the embedder."""
 
     embedder: EmbedderSettings
-    document_template: Annotated[str, Meta(description="What is indexed; {title} and {text} are filled in.")] = (
-        "{title}\n{text}"
-    )
+    document_template: Annotated[
+        str, Meta(description="What is indexed; {title} and {text} are filled in.")
+    ] = "{title}\n{text}"
     bm25: Bm25Settings = Bm25Settings()
     fusion: FusionSettings = FusionSettings()
     depth: Annotated[int, Meta(ge=1, description="Candidates taken from each arm.")] = 100
@@ -84,10 +88,16 @@ class PipelineManifest(Struct, frozen=True, kw_only=True):
     version: VersionId
     cause: Cause
     settings: PipelineSettings
-    files: Annotated[tuple[ArtifactFile, ...], Meta(description="Sorted by path; the manifest itself is not listed.")]
+    files: Annotated[
+        tuple[ArtifactFile, ...], Meta(description="Sorted by path; the manifest itself is not listed.")
+    ]
     parent: Annotated[VersionId | None, Meta(description="The version that this one was made from.")] = None
-    dataset_hash: Annotated[Sha256 | None, Meta(description="The frozen dataset that it learned from.")] = None
-    packages: Annotated[dict[str, str], Meta(description="Versions that wrote it, by distribution name.")] = {}
+    dataset_hash: Annotated[Sha256 | None, Meta(description="The frozen dataset that it learned from.")] = (
+        None
+    )
+    packages: Annotated[
+        dict[str, str], Meta(description="Versions that wrote it, by distribution name.")
+    ] = {}
     format_version: Annotated[int, Meta(ge=1)] = FORMAT_VERSION
 
     @property
@@ -148,8 +158,9 @@ def parse_version_id(version: str) -> tuple[int, int, int]:
 def next_version_id(parent: str | None, cause: Cause, taken: Iterable[str]) -> str:
     """The next free id: base model = major, data or search = minor, packaging = patch.
 
-    `taken` are all ids ever given for this tenant, rejected ones too: an id is never used twice. Minor and patch
-    count within the parent's line. Without a parent only a base model can start a line: the first is 1.0.0.
+    `taken` are all ids ever given for this tenant, rejected ones too: an id is never used twice. Minor
+    and patch count within the parent's line. Without a parent only a base model can start a line: the
+    first is 1.0.0.
     """
     ids = [parse_version_id(version) for version in taken]
     if parent is None:

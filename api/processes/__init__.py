@@ -1,0 +1,1 @@
+"""A file a process: settings in, adapters built, ports bound, served until told to stop."""
