@@ -153,7 +153,7 @@ def _finish_trial(state: LifecycleState, event: Event, p: lc.TrialFinished) -> L
     training = _open_training(state, event, "frozen")
     _require(p.dataset_id == training.dataset_id, f"the open training is on dataset {training.dataset_id}")
     _require(all(t.number != p.number for t in training.trials), f"trial {p.number} finished already")
-    trial = Trial(number=p.number, state=p.state, value=p.value, event_id=event.id)
+    trial = Trial(number=p.number, state=p.state, parameters=p.parameters, value=p.value, event_id=event.id)
     return _with(state, training=msgspec.structs.replace(training, trials=(*training.trials, trial)))
 
 

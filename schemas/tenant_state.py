@@ -37,7 +37,8 @@ class Trial(Struct, frozen=True, kw_only=True):
     """A finished trial of the open training."""
 
     number: int
-    state: str
+    state: Literal["complete", "failed"]
+    parameters: Mapping[str, str | int | float | bool | None]
     value: float | None
     event_id: str
 

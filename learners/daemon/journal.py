@@ -1,0 +1,53 @@
+"""How the learner writes: a step's id is derived from its cause, so that a repeated step is one step."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from learners.ports import LifecycleLog
+from schemas.codec import seal_event
+from schemas.ids import step_id
+from schemas.lifecycle_state import Outcome
+from schemas.registry import BY_PAYLOAD
+
+log = logging.getLogger(__name__)
+
+SOURCE = "ratchet/learner"
+
+
+class Journal:
+    """Appends the learner's steps to the lifecycle and reads each back."""
+
+    def __init__(self, lifecycle: LifecycleLog, now: Callable[[], dt.datetime]) -> None:
+        self.lifecycle = lifecycle
+        self.now = now
+
+    async def write(self, tenant: str, payload: Struct, *, cause: str, attempt: int = 1) -> Outcome:
+        """Append the `attempt`th step of this type for this cause; how the state machine took it.
+
+        An ignored step is logged and is no error: another learner was first, or a person decided meanwhile.
+        Raises Retryable if it was not confirmed in time; writing it again is safe.
+        """
+        event_type = BY_PAYLOAD[type(payload)]
+        event = seal_event(
+            payload,
+            id=step_id(cause, event_type.name, attempt),
+            source=SOURCE,
+            tenant=tenant,
+            recordedtime=self.now(),
+            door="learner",
+            causationid=cause,
+            attempt=attempt,
+        )
+        outcome = await self.lifecycle.append(event)
+        log.info(
+            "%s %s",
+            event_type.short,
+            "accepted" if outcome.accepted else f"ignored: {outcome.reason}",
+            extra={"tenant": tenant, "event_id": event.id, "causation_id": cause},
+        )
+        return outcome
