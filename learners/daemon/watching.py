@@ -39,7 +39,7 @@ class Watching:
     async def look(
         self, state: LifecycleState, feed: QueryFeed, settings: WatchSettings, test: Tester, journal: Journal
     ) -> bool:
-        """Take what settled since the last look; whether an alarm was raised and accepted. Raises Retryable."""
+        """Take what settled since the last look; whether an alarm was accepted. Raises Retryable."""
         until = journal.now() - dt.timedelta(seconds=settings.settle_s)
         while self.watch.alarm is None:
             page = await feed.after(self.tenant, self._cursor, until, PAGE)

@@ -88,8 +88,9 @@ def paired_difference(
     skewed differences, and Student's t on the groups' residuals, which is steadier with few groups. The
     same `rng` state gives the same result. At least `resamples` draws are made, more for a small alpha.
 
-    Limit: a rare and large loss that too few groups have shown cannot be seen by any of these. With 1 in 25
-    questions losing everything, `no_worse` errs up to 9 % of the time at alpha = .05 and 300 groups.
+    Limit: a rare and large loss that too few groups have shown cannot be seen by either. With 4 % of the
+    groups losing everything, `no_worse` at alpha = .05 erred in 13 % of simulated runs with 100 groups, in
+    6.5 % with 300 and in 4 % with 1,000.
 
     `CannotSay` with fewer than `minimum_groups` groups, fewer than `minimum_moved_groups` whose difference
     is not 0, or no spread between groups. Raises ValueError for arrays of different lengths or values that

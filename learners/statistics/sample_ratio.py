@@ -35,7 +35,7 @@ def check_sample_ratio(
     """Compare units per arm with the arms' shares (any positive weights; constant while the units came).
 
     Decides by the Dirichlet-multinomial Bayes factor, a martingale under the right shares (Lindon & Malek
-    2022, "Anytime-valid inference for multinomial count data", section 3), and shows chi-square beside it.
+    2022, "Anytime-valid inference for multinomial count data"), and shows chi-square beside it.
     An arm in `shares` without units counts as 0. Raises ValueError for units in an arm that has no share.
     """
     check_alpha(alpha)

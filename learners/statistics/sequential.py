@@ -14,9 +14,9 @@ from learners.statistics.sufficient import Sample
 MINIMUM_UNITS = 100
 
 #: Each arm's variance is estimated as if this many further units had shown the pooled variance (never below
-#: its own). A small arm that has not yet met a rare value would otherwise look too certain: with 30-100
-#: units in a 5-10 % arm of skewed values the plain formula errs up to 15 % of the time at alpha = .05, this
-#: one at most 5 % (see the tests).
+#: its own). A small arm that has not yet met a rare value would otherwise look too certain: looked at from 30
+#: units on, in arms of 5-10 % and rare or skewed values, the plain formula erred in 8-11 % of simulated
+#: streams at alpha = .05 and this one in 3-6 %; from MINIMUM_UNITS on it erred in at most 5 %.
 STABILISER_UNITS = 50
 
 #: A relative difference needs a control mean at least this many standard errors away from 0.
@@ -49,9 +49,9 @@ def always_valid_interval(
     """Asymptotic confidence sequence for treatment - control (or that, divided by control's mean).
 
     Guarantee: the intervals of *all* looks cover the true difference together with probability 1 - alpha
-    (in the limit of many units; the tests simulate it for skewed values, 2 % arms and units that return).
-    It holds while the shares of the arms change, because the interval runs on information and not on the
-    number of units (see `_effective_units`).
+    (in the limit of many units; the tests simulate it for skewed values, 10 % arms, growing arms and units
+    that return). It holds while the shares of the arms change, because the interval runs on information and
+    not on the number of units (see `_effective_units`).
 
     Assumes that units are independent, randomised between the arms, and that each is in one arm only.
 

@@ -221,7 +221,7 @@ class RatioStatistic(msgspec.Struct, frozen=True):
     def variance(self) -> float:
         """n times the variance of the ratio, by the delta method.
 
-        Deng, Knoblich & Lu (2018), "Applying the Delta Method in Metric Analytics", section 3.1:
+        Deng, Knoblich & Lu (2018), "Applying the Delta Method in Metric Analytics":
         var(X/Y) ~ [var(X) - 2 r cov(X, Y) + r^2 var(Y)] / mean(Y)^2, with r = mean(X) / mean(Y).
         """
         ratio = self.mean
