@@ -15,11 +15,12 @@ import uvloop
 
 from api.logs import configure_logs
 from api.settings import Settings, load_settings
-from schemas.errors import Fatal, RatchetError
+from schemas.errors import Fatal, RatchetError, Retryable
 
-#: sysexits: EX_CONFIG for what an operator must change, EX_SOFTWARE for what a restart may mend.
+#: sysexits: EX_CONFIG for what an operator must change, EX_SOFTWARE and EX_TEMPFAIL for what a restart may mend.
 EXIT_SETTINGS = 78
 EXIT_FATAL = 70
+EXIT_RETRY = 75
 
 
 class Place:
@@ -43,6 +44,9 @@ def run_process(name: str, main: Callable[[Settings, Place], Awaitable[None]]) -
     except Fatal as error:
         log.critical("fatal", error=str(error))
         sys.exit(EXIT_FATAL)
+    except Retryable as error:
+        log.error("cannot run yet", error=str(error))
+        sys.exit(EXIT_RETRY)
     except RatchetError as error:
         log.critical("cannot run", error=str(error))
         sys.exit(EXIT_SETTINGS)
@@ -50,7 +54,9 @@ def run_process(name: str, main: Callable[[Settings, Place], Awaitable[None]]) -
         sys.exit(130)
 
 
-async def _guarded(main: Callable[[Settings, Place], Awaitable[None]], settings: Settings, place: Place) -> None:
+async def _guarded(
+    main: Callable[[Settings, Place], Awaitable[None]], settings: Settings, place: Place
+) -> None:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_report)
     await main(settings, place)

@@ -67,6 +67,11 @@ class LifecycleTail:
         """Everything that was in the log at start has been read."""
         return self._topic.caught_up
 
+    @property
+    def failure(self) -> BaseException | None:
+        """Why the topic can no longer be followed, or None."""
+        return self._topic.failure
+
     def current(self, tenant: str) -> LifecycleState:
         """The tenant's state as far as it was read."""
         return self._states.get(tenant, _EMPTY)

@@ -218,12 +218,16 @@ class SearchService:
             propensity=propensity,
         )
 
-    async def maintain(self, tenants: tuple[str, ...]) -> None:
-        """Propose the base where no version serves, and keep every wanted version loaded, for ever."""
+    async def maintain(self, tenants: tuple[str, ...], check: Callable[[], None]) -> None:
+        """Propose the base where no version serves, and keep every wanted version loaded, for ever.
+
+        `check` raises Fatal when what this service follows can no longer be followed.
+        """
         limit_cpu_threads(self._settings.torch_threads)
         for tenant in tenants:
             await self._ensure_base(tenant)
         while True:
+            check()
             self._dirty.clear()
             for tenant in sorted({*tenants, *self._tenants, *self._lifecycle.tenants()}):
                 await self._refresh(tenant)

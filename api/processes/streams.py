@@ -1,0 +1,72 @@
+"""The stream worker: the one process that writes ClickHouse."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from api.processes.boot import Place, run_process, stopping
+from api.processes.serving import serve_until
+from api.processes.worker_metrics import WorkerMetrics
+from api.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+
+async def main(settings: Settings, place: Place) -> None:
+    """Migrate the store, then fold and write until SIGTERM; the batches in hand are finished first."""
+    from api.http.monitor import create_monitor
+    from infra.clickhouse.connection import open_client
+    from infra.clickhouse.migrate import claim_fold_version, migrate
+    from infra.clickhouse.sink import ClickHouseRecordLookup, ClickHouseRowSink
+    from infra.kafka.log import KafkaRejectedLog, ensure_topics
+    from infra.kafka.producer import KafkaEventLog
+    from streams.batch import BatchProcessor
+    from streams.faust_app import StreamWorker
+    from streams.fold import FOLD_VERSION
+
+    told = stopping()
+    await ensure_topics(settings.kafka)
+    client = await asyncio.to_thread(open_client, settings.clickhouse)
+    applied = await asyncio.to_thread(migrate, client)
+    await asyncio.to_thread(claim_fold_version, client, FOLD_VERSION)
+    log.info("store ready", migrations_applied=applied, fold_version=FOLD_VERSION)
+    registry = CollectorRegistry()
+    metrics = WorkerMetrics(registry)
+    async with KafkaEventLog(settings.kafka.bootstrap, client_id="ratchet-streams") as event_log:
+        processor = BatchProcessor(
+            ClickHouseRowSink(client),
+            ClickHouseRecordLookup(client),
+            KafkaRejectedLog(event_log),
+            settings.streams,
+        )
+        worker = StreamWorker(
+            settings.streams,
+            processor,
+            bootstrap=settings.kafka.bootstrap,
+            directory=place.data / "faust",
+            observe=metrics.observe,
+        )
+
+        def stuck() -> str | None:
+            seconds = worker.stuck_for_s()
+            if seconds > 2 * settings.streams.retry_for_s:
+                return f"a batch has been in hand for {seconds:.0f} s"
+            return None
+
+        def waiting() -> str | None:
+            return None if worker.partitions else "no partition is assigned to this worker yet"
+
+        monitor = create_monitor(stuck=stuck, waiting=waiting, registry=registry)
+        running = asyncio.create_task(worker.run(), name="worker")
+        running.add_done_callback(lambda _: told.set())
+        address = settings.streams_http
+        await serve_until(monitor, address.host, address.port, told)
+        await worker.stop()
+        await running
+
+
+if __name__ == "__main__":
+    run_process("streams", main)

@@ -1,0 +1,35 @@
+"""The stream worker's figures, from the reports of its batches."""
+
+from __future__ import annotations
+
+import time
+
+from prometheus_client import CollectorRegistry
+
+from api.http.metrics import make_metric
+from schemas import telemetry
+from streams.batch import BatchReport
+
+
+class WorkerMetrics:
+    """Counts what each batch did; the age of what it wrote is what users feel as delay."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._messages = make_metric(telemetry.STREAM_MESSAGES, registry)
+        self._queries = make_metric(telemetry.STREAM_QUERIES, registry)
+        self._lookups = make_metric(telemetry.STREAM_LOOKUPS, registry)
+        self._rejections = make_metric(telemetry.STREAM_REJECTIONS, registry)
+        self._stage = make_metric(telemetry.STREAM_STAGE_SECONDS, registry)
+        self._age = make_metric(telemetry.STREAM_VISIBLE_SECONDS, registry)
+
+    def observe(self, report: BatchReport) -> None:
+        """Take one batch."""
+        self._messages.labels(report.topic).inc(report.messages)
+        self._queries.inc(report.queries)
+        self._lookups.inc(report.lookups)
+        for reason, number in report.rejected.items():
+            self._rejections.labels(reason).inc(number)
+        for stage, seconds in report.seconds.items():
+            self._stage.labels(stage).observe(seconds)
+        if report.oldest_received_s is not None:
+            self._age.observe(max(0.0, time.time() - report.oldest_received_s))

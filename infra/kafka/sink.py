@@ -1,0 +1,23 @@
+"""The learners' `EventSink` over the append side of the log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from infra.kafka.producer import KafkaEventLog
+from schemas.envelope import Event
+from schemas.errors import Retryable
+
+
+class KafkaEventSink:
+    """All events of a call are durable, or the call raises."""
+
+    def __init__(self, log: KafkaEventLog) -> None:
+        self._log = log
+
+    async def append(self, events: Sequence[Event]) -> None:
+        """Return once all are durable. Raises Retryable if one is late, Fatal if none can ever be."""
+        results = await self._log.append(events)
+        late = [result.detail for result in results if not result.confirmed]
+        if late:
+            raise Retryable(f"{len(late)} of {len(events)} events are not confirmed: {late[0]}")
