@@ -1,4 +1,4 @@
-"""What every process does first and last: settings, logs, an event loop, one sentence when it cannot go on."""
+"""What every process does first and last: settings, logs, a loop, one sentence when it cannot go on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from api.logs import configure_logs
 from api.settings import Settings, load_settings
 from schemas.errors import Fatal, RatchetError, Retryable
 
-#: sysexits: EX_CONFIG for what an operator must change, EX_SOFTWARE and EX_TEMPFAIL for what a restart may mend.
+#: sysexits: EX_CONFIG is for an operator to mend; EX_SOFTWARE and EX_TEMPFAIL a restart may mend.
 EXIT_SETTINGS = 78
 EXIT_FATAL = 70
 EXIT_RETRY = 75
@@ -31,8 +31,11 @@ class Place:
         self.data = directory / "var"
 
 
-def run_process(name: str, main: Callable[[Settings, Place], Awaitable[None]]) -> None:
-    """Run a process's `main` until it returns; SIGTERM and SIGINT cancel nothing, `main` watches `stopping()`."""
+Main = Callable[[Settings, Place], Awaitable[None]]
+
+
+def run_process(name: str, main: Main) -> None:
+    """Run a process's `main` until it returns. Signals cancel nothing: `main` watches `stopping()`."""
     parser = argparse.ArgumentParser(prog=f"ratchet {name}")
     parser.add_argument("--directory", type=Path, default=Path(), help="the project's directory")
     place = Place(parser.parse_args().directory.resolve())
@@ -54,9 +57,7 @@ def run_process(name: str, main: Callable[[Settings, Place], Awaitable[None]]) -
         sys.exit(130)
 
 
-async def _guarded(
-    main: Callable[[Settings, Place], Awaitable[None]], settings: Settings, place: Place
-) -> None:
+async def _guarded(main: Main, settings: Settings, place: Place) -> None:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_report)
     await main(settings, place)

@@ -35,7 +35,7 @@ async def serve_until(app: Litestar, host: str, port: int, told: asyncio.Event) 
 
     async def stop_when_told() -> None:
         await told.wait()
-        server.stop()
+        server.stop()  # type: ignore[no-untyped-call]
 
     stopper = asyncio.create_task(stop_when_told())
     try:
@@ -54,5 +54,5 @@ def _require_free(host: str, port: int) -> None:
             probe.bind(address)
         except OSError as error:
             raise AddressInUse(
-                f"port {port} on {host} is in use: end what listens there, or set another port in ratchet.toml"
+                f"port {port} on {host} is in use: end what listens there, or set another in ratchet.toml"
             ) from error

@@ -64,7 +64,7 @@ async def main(settings: Settings, place: Place) -> None:
         running.add_done_callback(lambda _: told.set())
         address = settings.streams_http
         await serve_until(monitor, address.host, address.port, told)
-        await worker.stop()
+        worker.stop()
         await running
 
 

