@@ -17,6 +17,7 @@ from msgspec import Meta, Struct
 from infra.settings import ArtifactSettings, ClickHouseSettings, KafkaSettings
 from ingest.settings import IngestSettings
 from learners.settings import LearnerSettings, SearchSettings
+from learners.watch.settings import WatchSettings
 from schemas.errors import RatchetError
 from streams.settings import StreamSettings
 
@@ -61,6 +62,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ingest: IngestSettings = IngestSettings()
     streams: StreamSettings = StreamSettings()
     search: SearchSettings = SearchSettings()
+    watch: WatchSettings = WatchSettings()
     learner: LearnerSettings = LearnerSettings()
     tenants: dict[str, TenantSettings] = {}
     log: LogSettings = LogSettings()

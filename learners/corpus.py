@@ -4,13 +4,28 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator
-from typing import Final
+
+from msgspec import Struct
 
 from schemas.codec import decode_payload
 from schemas.documents import DocumentStored
 from schemas.envelope import Event
+from schemas.ids import EventRef
 
-_NEVER: Final = (dt.datetime.min.replace(tzinfo=dt.UTC), "")
+#: Received time and content hash: what decides between records.
+_Age = tuple[dt.datetime, str]
+
+
+class _Entry(Struct):
+    """What is known of one document."""
+
+    #: One record per event: the smallest, so that a late repeat of an old text does not win.
+    events: dict[EventRef, tuple[_Age, DocumentStored | None]]
+    #: Corpus generation of the last change that a reader can see.
+    changed: int = 0
+
+    def current(self) -> tuple[_Age, DocumentStored | None]:
+        return max(self.events.values(), key=lambda event: event[0])
 
 
 class Corpus:
@@ -20,30 +35,33 @@ class Corpus:
     """
 
     def __init__(self) -> None:
-        #: id → ((received, hash), document or None if removed, generation of the change)
-        self._entries: dict[str, tuple[tuple[dt.datetime, str], DocumentStored | None, int]] = {}
+        self._entries: dict[str, _Entry] = {}
         self.generation = 0
 
     def apply(self, event: Event) -> None:
         """Take a document event. Raises Rejectable if its payload cannot be read."""
         payload = decode_payload(event)
-        order = (event.recordedtime, event.contenthash)
-        document_id = event.subject or ""
-        if order <= self._entries.get(document_id, (_NEVER, None, 0))[0]:
-            return
-        self.generation += 1
         document = payload if isinstance(payload, DocumentStored) else None
-        self._entries[document_id] = (order, document, self.generation)
+        entry = self._entries.setdefault(event.subject or "", _Entry({}))
+        age = (event.recordedtime, event.contenthash)
+        known = entry.events.get(event.ref)
+        if known is not None and known[0] <= age:
+            return
+        before = entry.current()[1] if entry.events else None
+        entry.events[event.ref] = (age, document)
+        if entry.current()[1] != before:
+            self.generation += 1
+            entry.changed = self.generation
 
     def get(self, document_id: str) -> DocumentStored | None:
         """The current document, or None."""
         entry = self._entries.get(document_id)
-        return None if entry is None else entry[1]
+        return None if entry is None else entry.current()[1]
 
     def current(self) -> Iterator[DocumentStored]:
         """Documents that are there, by id."""
         for document_id in sorted(self._entries):
-            document = self._entries[document_id][1]
+            document = self._entries[document_id].current()[1]
             if document is not None:
                 yield document
 
@@ -51,9 +69,10 @@ class Corpus:
         """(documents put, ids removed) after `generation`."""
         put: list[DocumentStored] = []
         removed: list[str] = []
-        for document_id, (_, document, changed) in self._entries.items():
-            if changed <= generation:
+        for document_id, entry in self._entries.items():
+            if entry.changed <= max(generation, 0):
                 continue
+            document = entry.current()[1]
             if document is None:
                 removed.append(document_id)
             else:
@@ -61,4 +80,4 @@ class Corpus:
         return put, removed
 
     def __len__(self) -> int:
-        return sum(entry[1] is not None for entry in self._entries.values())
+        return sum(entry.current()[1] is not None for entry in self._entries.values())

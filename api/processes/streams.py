@@ -8,6 +8,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from api.processes.boot import Place, run_process, stopping
+from api.processes.identity import now
 from api.processes.serving import serve_until
 from api.processes.worker_metrics import WorkerMetrics
 from api.settings import Settings
@@ -19,9 +20,10 @@ async def main(settings: Settings, place: Place) -> None:
     """Migrate the store, then fold and write until SIGTERM; the batches in hand are finished first."""
     from api.http.monitor import create_monitor
     from infra.clickhouse.connection import open_client
+    from infra.clickhouse.lag import report_lag
     from infra.clickhouse.migrate import claim_fold_version, migrate
     from infra.clickhouse.sink import ClickHouseRecordLookup, ClickHouseRowSink
-    from infra.kafka.log import KafkaRejectedLog, ensure_topics
+    from infra.kafka.log import GroupProgress, KafkaRejectedLog, ensure_topics
     from infra.kafka.producer import KafkaEventLog
     from streams.batch import BatchProcessor
     from streams.faust_app import StreamWorker
@@ -35,7 +37,11 @@ async def main(settings: Settings, place: Place) -> None:
     log.info("store ready", migrations_applied=applied, fold_version=FOLD_VERSION)
     registry = CollectorRegistry()
     metrics = WorkerMetrics(registry)
-    async with KafkaEventLog(settings.kafka.bootstrap, client_id="ratchet-streams") as event_log:
+    bootstrap = settings.kafka.bootstrap
+    async with (
+        KafkaEventLog(bootstrap, client_id="ratchet-streams") as event_log,
+        GroupProgress(bootstrap, settings.streams.group) as group,
+    ):
         processor = BatchProcessor(
             ClickHouseRowSink(client),
             ClickHouseRecordLookup(client),
@@ -45,7 +51,7 @@ async def main(settings: Settings, place: Place) -> None:
         worker = StreamWorker(
             settings.streams,
             processor,
-            bootstrap=settings.kafka.bootstrap,
+            bootstrap=bootstrap,
             directory=place.data / "faust",
             observe=metrics.observe,
         )
@@ -62,8 +68,20 @@ async def main(settings: Settings, place: Place) -> None:
         monitor = create_monitor(stuck=stuck, waiting=waiting, registry=registry)
         running = asyncio.create_task(worker.run(), name="worker")
         running.add_done_callback(lambda _: told.set())
+        # A client of its own: a statement of the worker must not wait for this one.
+        lag_client = await asyncio.to_thread(open_client, settings.clickhouse)
+        lagging = asyncio.create_task(
+            report_lag(
+                group,
+                lag_client,
+                interval_s=settings.streams.lag_interval_s,
+                now=now,
+                observe=metrics.observe_lag,
+            )
+        )
         address = settings.streams_http
         await serve_until(monitor, address.host, address.port, told)
+        lagging.cancel()
         worker.stop()
         await running
 

@@ -27,7 +27,9 @@ class TopicTail:
     """
 
     def __init__(self, bootstrap: str, topic: str, handle: Handler) -> None:
+        # No group: every partition is assigned to this consumer, and nothing is committed.
         self._consumer = AIOKafkaConsumer(
+            topic,
             bootstrap_servers=bootstrap,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
@@ -44,8 +46,9 @@ class TopicTail:
     async def __aenter__(self) -> Self:
         await self._consumer.start()
         try:
-            partitions = await self._partitions()
-            self._consumer.assign(partitions)
+            partitions = sorted(self._consumer.assignment())
+            if not partitions:
+                raise Retryable(f"topic {self._topic!r} does not exist yet; create the topics first")
             await self._consumer.seek_to_beginning(*partitions)
             ends = await self._consumer.end_offsets(partitions)
             self._end_at_start = {tp.partition: end for tp, end in ends.items()}
@@ -64,13 +67,6 @@ class TopicTail:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         await self._consumer.stop()
-
-    async def _partitions(self) -> list[TopicPartition]:
-        await self._consumer.topics()  # fetches the metadata of a consumer that is subscribed to nothing
-        numbers = self._consumer.partitions_for_topic(self._topic)
-        if not numbers:
-            raise Retryable(f"topic {self._topic!r} does not exist yet; create the topics first")
-        return [TopicPartition(self._topic, number) for number in sorted(numbers)]
 
     async def _follow(self) -> None:
         try:

@@ -1,0 +1,143 @@
+"""What the learner reads from the store: queries in their order, and what an experiment's units did."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
+
+from clickhouse_connect.driver.client import Client
+
+from infra.clickhouse.connection import LIVE, Databases, explain
+from learners.ports import ExperimentUnits, ObservedQuery, Offsets, UnitMeasure
+from schemas.interactions import Exposure
+
+#: Times travel as microseconds since 1970: exact, and the same whatever the client's time zone.
+_QUERIES: Final = """
+SELECT
+    query_id,
+    toUnixTimestamp64Micro(first_received_at) AS received_us,
+    text,
+    unit,
+    pipeline_version,
+    exposures_experiment,
+    exposures_arm,
+    hit_scores,
+    arrayMin(arrayFilter(r -> r > 0, arrayMap(
+        (kind, rater, rank) -> if(kind = 'click' AND rater = 'human', ifNull(rank, 0), 0),
+        feedback_kind, feedback_rater, feedback_rank))) AS clicked_rank,
+    thumbs_up,
+    thumbs_down
+FROM {views}.episodes
+WHERE tenant = {{tenant:String}} AND has_query
+    AND first_received_at <= fromUnixTimestamp64Micro({{until:Int64}}, 'UTC')
+    AND (first_received_at, query_id)
+        > (fromUnixTimestamp64Micro({{after:Int64}}, 'UTC'), {{after_id:String}})
+ORDER BY first_received_at, query_id
+LIMIT {{page:UInt32}}
+"""
+
+_UNITS: Final = """
+SELECT unit, arm, excluded, measure, queries, value
+FROM {views}.experiment_units
+WHERE tenant = {{tenant:String}} AND experiment = {{experiment:String}}
+    AND measure IN {{measures:Array(String)}}
+"""
+
+#: Every query has this measure, so it counts the units that were exposed.
+_EVERY_QUERY: Final = "queries"
+_EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_MICROSECOND: Final = dt.timedelta(microseconds=1)
+
+
+class ClickHouseQueryFeed:
+    """`QueryFeed` over the view `episodes`."""
+
+    def __init__(self, client: Client, databases: Databases = LIVE) -> None:
+        self._client = client
+        self._sql = _QUERIES.format(views=databases.views)
+
+    async def after(
+        self, tenant: str, cursor: tuple[dt.datetime, str] | None, until: dt.datetime, limit: int
+    ) -> Sequence[ObservedQuery]:
+        """The next queries by (received time, query_id). Raises Retryable, Fatal."""
+        received, query_id = cursor or (_EPOCH, "")
+        rows = await _rows(
+            self._client,
+            self._sql,
+            {
+                "tenant": tenant,
+                "until": (until - _EPOCH) // _MICROSECOND,
+                "after": (received - _EPOCH) // _MICROSECOND,
+                "after_id": query_id,
+                "page": limit,
+            },
+            "reading queries for the watch",
+        )
+        return [_observed(row) for row in rows]
+
+
+class ClickHouseUnitMeasures:
+    """`UnitMeasures` over the view `experiment_units`."""
+
+    def __init__(
+        self, client: Client, committed: Callable[[], Awaitable[Offsets]], databases: Databases = LIVE
+    ) -> None:
+        self._client = client
+        self._committed = committed
+        self._sql = _UNITS.format(views=databases.views)
+
+    async def __call__(self, tenant: str, experiment: str, measures: Sequence[str]) -> ExperimentUnits:
+        """What the units did. Offsets are read first: the figures hold all that they name. Raises Retryable."""
+        offsets = await self._committed()
+        wanted = sorted({*measures, _EVERY_QUERY})
+        rows = await _rows(
+            self._client,
+            self._sql,
+            {"tenant": tenant, "experiment": experiment, "measures": wanted},
+            f"reading the units of {experiment}",
+        )
+        found: dict[str, list[UnitMeasure]] = {measure: [] for measure in wanted}
+        excluded: set[str] = set()
+        for unit, arm, is_excluded, measure, queries, value in rows:
+            if is_excluded:
+                excluded.add(unit)
+            else:
+                found[measure].append(
+                    UnitMeasure(unit=unit, arm=arm, queries=int(queries), total=float(value))
+                )
+        exposed: dict[str, int] = {}
+        for row in found[_EVERY_QUERY]:
+            exposed[row.arm] = exposed.get(row.arm, 0) + 1
+        return ExperimentUnits(
+            measures={measure: tuple(found[measure]) for measure in measures},
+            exposed=exposed,
+            excluded_units=len(excluded),
+            offsets=offsets,
+        )
+
+
+def _observed(row: Sequence[Any]) -> ObservedQuery:
+    query_id, received_us, text, unit, version, experiments, arms, scores, rank, up, down = row
+    return ObservedQuery(
+        query_id=query_id,
+        received_at=_EPOCH + int(received_us) * _MICROSECOND,
+        text=text,
+        unit=unit or None,
+        pipeline_version=version,
+        exposures=tuple(Exposure(e, a) for e, a in zip(experiments, arms, strict=True)),
+        scores=tuple(float(score) for score in scores if score is not None),
+        clicked_rank=int(rank) or None,
+        thumbs_up=int(up),
+        thumbs_down=int(down),
+    )
+
+
+async def _rows(client: Client, sql: str, parameters: dict[str, Any], doing: str) -> Sequence[Sequence[Any]]:
+    try:
+        result = await asyncio.to_thread(client.query, sql, parameters)
+    except Exception as error:
+        raise explain(error, doing) from error
+    rows: Sequence[Sequence[Any]] = result.result_rows
+    return rows
