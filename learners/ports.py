@@ -112,6 +112,9 @@ class QueryFeed(Protocol):
         self, tenant: str, cursor: tuple[dt.datetime, str] | None, until: dt.datetime, limit: int
     ) -> Sequence[ObservedQuery]: ...
 
+    async def count_since(self, tenant: str, since: dt.datetime, until: dt.datetime) -> int:
+        """How many queries were received after `since` and settled by `until`."""
+
 
 class UnitMeasures(Protocol):
     """What the units of an experiment did, from their first exposure on."""

@@ -15,6 +15,13 @@ class LearnerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """The learner's pace and its rules. What decides a promotion is copied into `rollout.started`."""
 
     poll_s: Annotated[float, Meta(gt=0, description="pause between looks")] = 5.0
+    gather_queries: Annotated[
+        int,
+        Meta(ge=0, description="queries to wait for after a drift, so that there is something to learn from"),
+    ] = 1000
+    gather_timeout_s: Annotated[float, Meta(ge=0, description="the training starts at last after this")] = (
+        7 * 86400.0
+    )
     trials: Annotated[int, Meta(ge=1, description="trials of a study; the first trains nothing")] = 8
     trial_timeout_s: Annotated[float, Meta(gt=0, description="a trial that runs longer has failed")] = 600.0
     trial_memory_bytes: Annotated[int, Meta(gt=0, description="a trial that takes more has failed")] = (

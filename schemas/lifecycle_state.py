@@ -125,7 +125,7 @@ def _drift(state: LifecycleState, event: Event, p: lc.DriftDetected) -> Lifecycl
     _require(state.training is None, "a training is open already")
     _require(state.rollout is None, "a rollout is running")
     _require(state.drift is None, "a drift waits for its training already")
-    return _with(state, drift=(event.id, p), last_drift=(event.id, p))
+    return _with(state, drift=(event.id, p), last_drift=(event.id, p), last_drift_at=event.recordedtime)
 
 
 def _request_training(state: LifecycleState, event: Event, p: lc.TrainingRequested) -> LifecycleState:
@@ -266,6 +266,7 @@ def _promote(state: LifecycleState, event: Event, p: lc.VersionPromoted) -> Life
         rollout=None,
         drift=None,
         last_drift=None,
+        last_drift_at=None,
         training=_unless_about(state.training, p.version),
     )
 
@@ -312,6 +313,7 @@ def _roll_back(state: LifecycleState, event: Event, p: lc.VersionRolledBack) -> 
         rollout=None,
         drift=None,
         last_drift=None,
+        last_drift_at=None,
     )
 
 

@@ -90,6 +90,8 @@ class LifecycleState(Struct, frozen=True, kw_only=True):
     drift: tuple[str, lc.DriftDetected] | None = None
     #: The latest drift.detected of this champion, answered or not: the watch goes on after it.
     last_drift: tuple[str, lc.DriftDetected] | None = None
+    #: When it was received.
+    last_drift_at: dt.datetime | None = None
     training: Training | None = None
     rollout: Rollout | None = None
     experiments: Mapping[str, Experiment] = MappingProxyType({})

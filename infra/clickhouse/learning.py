@@ -38,6 +38,14 @@ ORDER BY first_received_at, query_id
 LIMIT {{page:UInt32}}
 """
 
+_COUNT: Final = """
+SELECT count()
+FROM {views}.episodes
+WHERE tenant = {{tenant:String}} AND has_query
+    AND first_received_at > fromUnixTimestamp64Micro({{since:Int64}}, 'UTC')
+    AND first_received_at <= fromUnixTimestamp64Micro({{until:Int64}}, 'UTC')
+"""
+
 _UNITS: Final = """
 SELECT unit, arm, excluded, measure, queries, value
 FROM {views}.experiment_units
@@ -57,6 +65,7 @@ class ClickHouseQueryFeed:
     def __init__(self, client: Client, databases: Databases = LIVE) -> None:
         self._client = client
         self._sql = _QUERIES.format(views=databases.views)
+        self._count_sql = _COUNT.format(views=databases.views)
 
     async def after(
         self, tenant: str, cursor: tuple[dt.datetime, str] | None, until: dt.datetime, limit: int
@@ -77,6 +86,16 @@ class ClickHouseQueryFeed:
         )
         return [_observed(row) for row in rows]
 
+    async def count_since(self, tenant: str, since: dt.datetime, until: dt.datetime) -> int:
+        """Queries received after `since` and until `until`. Raises Retryable, Fatal."""
+        parameters = {
+            "tenant": tenant,
+            "since": (since - _EPOCH) // _MICROSECOND,
+            "until": (until - _EPOCH) // _MICROSECOND,
+        }
+        ((count,),) = await _rows(self._client, self._count_sql, parameters, "counting queries")
+        return int(count)
+
 
 class ClickHouseUnitMeasures:
     """`UnitMeasures` over the view `experiment_units`."""
@@ -89,7 +108,7 @@ class ClickHouseUnitMeasures:
         self._sql = _UNITS.format(views=databases.views)
 
     async def __call__(self, tenant: str, experiment: str, measures: Sequence[str]) -> ExperimentUnits:
-        """What the units did. Offsets are read first: the figures hold all that they name. Raises Retryable."""
+        """What the units did. Offsets are read first: the figures hold all they name. Raises Retryable."""
         offsets = await self._committed()
         wanted = sorted({*measures, _EVERY_QUERY})
         rows = await _rows(

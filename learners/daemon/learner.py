@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import logging
 from collections.abc import Sequence
 
@@ -98,6 +99,9 @@ class Learner:
                 await self._rolling.look(tenant, step)
                 return False
             case RequestTraining():
+                if not await self._gathered(tenant, state):
+                    self.present[tenant] = "Gather"
+                    return False
                 await self._training.request(tenant, step)
             case Freeze():
                 await self._training.freeze(tenant, step, state)
@@ -114,6 +118,17 @@ class Learner:
             case StartRollout():
                 await self._rolling.start(tenant, step, state)
         return True
+
+    async def _gathered(self, tenant: str, state: LifecycleState) -> bool:
+        """Whether enough came since the drift: a training right after the alarm would see little of the new."""
+        since = state.last_drift_at
+        if since is None:
+            return True
+        now = self._journal.now()
+        if (now - since).total_seconds() >= self._settings.gather_timeout_s:
+            return True
+        settled = now - dt.timedelta(seconds=self._watch_settings.settle_s)
+        return await self._feed.count_since(tenant, since, settled) >= self._settings.gather_queries
 
     async def _watch(self, tenant: str, state: LifecycleState) -> bool:
         life = life_of(state)

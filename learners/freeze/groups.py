@@ -1,8 +1,8 @@
 """Question groups: near-identical questions stay together, and each group belongs to one split for ever.
 
-A text joins its nearest earlier leader at cosine ≥ the threshold, else it leads a group of its own. Groups never
-merge, and a group's split is a salted hash of its leader's text. So a longer log gives earlier questions the same
-groups and splits: what was a judge question stays one.
+A text joins its nearest earlier leader at cosine ≥ the threshold, else it leads a group of its own. Groups
+never merge, and a group's split is a salted hash of its leader's text. So a longer log gives earlier
+questions the same groups and splits: what was a judge question stays one.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ _BLOCK: Final = 512
 def lead_groups(vectors: Vectors, threshold: float) -> Indices:
     """(n,) index of each question's leader; a leader's own index for itself.
 
-    vectors: (n, d) of length 1, in the order of (first received time, hash of the text). Of several leaders at the
-    same cosine the earliest wins. The result for the first m rows does not depend on the rows after them.
+    vectors: (n, d) of length 1, in the order of (first received time, hash of the text). Of several leaders
+    at the same cosine the earliest wins. The result for the first m rows does not depend on the rows after
+    them.
     """
     count = len(vectors)
     leader_of = np.empty(count, np.int64)

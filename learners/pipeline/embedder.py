@@ -124,7 +124,7 @@ def save_embedder(
     Prompts and length become part of what is saved, and a normalising last step is added if there is
     none: so plain `SentenceTransformer(directory)` with `encode_query` and `encode_document` gives the
     vectors of `Embedder`. None takes the model's own prompt or length. `directory` must be empty or
-    missing.
+    missing. The loaded `model` takes on the same prompts, length and last step.
     """
     from sentence_transformers.sentence_transformer.modules import Normalize  # noqa: PLC0415
 

@@ -16,7 +16,6 @@ from typing import Final
 
 from learners.pipeline.embedder import DEFAULT_MODEL, load_base_model, save_embedder
 from learners.pipeline.manifest import (
-    VersionDamaged,
     describe_file,
     installed_packages,
     relative_files,
@@ -34,8 +33,8 @@ from schemas.versions import (
     encode_manifest,
 )
 
-#: What a base version fuses with before anything was learned: a middle way between sets on which the
-#: lexical and on which the dense arm is better (`docs/pipeline.md` has the figures).
+#: What a base version fuses with before anything was learned. On some corpora the lexical arm is better, on
+#: others the dense one; this loses little to the better arm on either kind.
 UNTUNED_FUSION: Final = FusionSettings(method="convex", dense_weight=0.7)
 #: Weights in these formats can run code when they are loaded.
 _UNSAFE_SUFFIXES: Final = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"})
@@ -239,14 +238,3 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-__all__ = [
-    "UNTUNED_FUSION",
-    "VersionDamaged",
-    "VersionExists",
-    "create_base_version",
-    "derive_version",
-    "export_version",
-    "remove_partial_versions",
-]
