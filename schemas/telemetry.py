@@ -144,7 +144,7 @@ QUALITY_RATIO: Final = Metric(
     unit="1",
     labels=("tenant",),
     meaning="Share of settled queries with a click, over the last watch window.",
-    operator_action="10 % below the champion's reference: `ratchet story` says what the learner does about it.",
+    operator_action="10 % below the reference: `ratchet story` says what the learner does about it.",
 )
 QUALITY_REFERENCE_RATIO: Final = Metric(
     name="ratchet_quality_reference_clicked_ratio",

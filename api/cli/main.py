@@ -28,6 +28,7 @@ COMMANDS: Final = {
     "train": ("api.cli.learning", "train", "Request a training now."),
     "canary": ("api.cli.learning", "canary", "Try an admitted version on some users."),
     "model": ("api.cli.model", "model", "Versions: list, why, promote, rollback, export."),
+    "evaluate": ("api.cli.evaluate", "evaluate", "Score versions on questions with known answers."),
     "experiment": ("api.cli.experiment", "experiment", "A/B tests: define, start, stop, results."),
     "story": ("api.cli.story", "story", "The lifecycle as prose, with causes."),
 }

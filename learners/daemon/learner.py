@@ -120,7 +120,7 @@ class Learner:
         return True
 
     async def _gathered(self, tenant: str, state: LifecycleState) -> bool:
-        """Whether enough came since the drift: a training right after the alarm would see little of the new."""
+        """Whether enough came since the drift: right after the alarm a training would see little new."""
         since = state.last_drift_at
         if since is None:
             return True
