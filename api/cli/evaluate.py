@@ -133,11 +133,11 @@ def _questions(questions: Path, judgements: Path) -> Iterator[Any]:
         }
         if labels:
             yield LabelledQuestion(
-                id=str(row["_id"]),
-                text=row["text"],
+                id=str(question_row["_id"]),
+                text=question_row["text"],
                 relevant=labels,
-                group=str(row.get("group", "")),
-                slices=tuple(row.get("slices", ())),
+                group=str(question_row.get("group", "")),
+                slices=tuple(question_row.get("slices", ())),
             )
 
 
