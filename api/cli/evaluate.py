@@ -127,10 +127,9 @@ def _questions(questions: Path, judgements: Path) -> Iterator[Any]:
                 raise click.ClickException(
                     f"{judgements}, line {number}: expected question id, document id, relevance; got {row}"
                 ) from error
-    for row in _jsonl(questions):
-        labels = {
-            document: gain for document, gain in relevant.get(str(row.get("_id")), {}).items() if gain > 0
-        }
+    for question_row in _jsonl(questions):
+        judged = relevant.get(str(question_row.get("_id")), {})
+        labels = {document: gain for document, gain in judged.items() if gain > 0}
         if labels:
             yield LabelledQuestion(
                 id=str(question_row["_id"]),
