@@ -38,10 +38,14 @@ def up(project: Project, no_learn: bool) -> None:
         )
     console = Console(stderr=True, highlight=False)
     spec = local_stack(project, learn=learn)
-    start_stack(spec, _printer(console))
+    running = start_stack(spec, _printer(console), tied=tied)
     console.print(
         f"ready: {project.settings.api.host}:{project.settings.api.port} · `ratchet status` shows everything"
     )
+
+    if tied:
+        with running:
+            sys.stdin.buffer.read()
 
 
 @click.command()

@@ -155,7 +155,7 @@ def save_embedder(
 def limit_cpu_threads(threads: int) -> None:
     """How many cores one pass through a model may use, for this whole process.
 
-    One thread gives the same bits on every machine of one kind, and is fastest for single queries.
+    Set it where other processes want the cores, too: threads that wait for a busy core slow each pass down.
     """
     import torch  # noqa: PLC0415
 

@@ -69,7 +69,7 @@ class Bm25Arm:
 
     def top(self, text: str, depth: int) -> tuple[Ints, Floats]:
         """Positions and scores of the best `depth` documents that share a token with `text`."""
-        # A token counts once, however often the query repeats it (measured: better on long questions).
+        # A token counts once, however often the query repeats it.
         terms = [
             (tantivy.Occur.Should, tantivy.Query.term_query(self._schema, "text", token, "freq"))
             for token in dict.fromkeys(self._analyzer.analyze(text))

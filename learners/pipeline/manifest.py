@@ -139,7 +139,7 @@ def installed_packages() -> dict[str, str]:
 def package_differences(manifest: PipelineManifest) -> dict[str, tuple[str, str | None]]:
     """Distribution → (version that wrote the manifest, version here or None) where they differ.
 
-    A difference is no error: vectors usually agree to 1e-5 across versions. It explains one when they do not.
+    A difference is no error; it is where to look first when vectors are not what they were.
     """
     here = installed_packages()
     return {

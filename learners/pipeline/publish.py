@@ -33,8 +33,8 @@ from schemas.versions import (
     encode_manifest,
 )
 
-#: What a base version fuses with before anything was learned. On some corpora the lexical arm is better, on
-#: others the dense one; this loses little to the better arm on either kind.
+#: What a base version fuses with before anything was learned: a compromise between corpora on which the
+#: lexical arm is better and such on which the dense one is. `docs/pipeline.md` says how it was chosen.
 UNTUNED_FUSION: Final = FusionSettings(method="convex", dense_weight=0.7)
 #: Weights in these formats can run code when they are loaded.
 _UNSAFE_SUFFIXES: Final = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"})

