@@ -25,8 +25,9 @@ _COLOURS = {"running": "green", "starting": "yellow", "backoff": "yellow", "fail
 @click.option(
     "--no-learn", is_flag=True, help="Without search and learner (the extra `learn` is not needed then)."
 )
+@click.option("--tied", is_flag=True, help="Stay, and stop everything when standard input closes.")
 @click.pass_obj
-def up(project: Project, no_learn: bool) -> None:
+def up(project: Project, no_learn: bool, tied: bool) -> None:
     """Start everything in order and keep it running; return when all is ready."""
     from api.cli.local_stack import can_learn, local_stack
 
@@ -42,7 +43,6 @@ def up(project: Project, no_learn: bool) -> None:
     console.print(
         f"ready: {project.settings.api.host}:{project.settings.api.port} · `ratchet status` shows everything"
     )
-
     if tied:
         with running:
             sys.stdin.buffer.read()
