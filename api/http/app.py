@@ -10,11 +10,15 @@ import structlog
 from litestar import Litestar, Request, Response
 from litestar.exceptions import HTTPException
 
+from api.http.discovery import discovery_routes
 from api.http.door import Clock, Door, Mint
 from api.http.events import event_routes
+from api.http.health import health_routes
 from api.http.metrics import HttpMetrics
 from api.http.ports import ServingSource
 from api.http.problems import Problem, handle_framework_error, handle_problem, problem_response
+from api.http.serving import serving_routes
+from api.http.shortcuts import shortcut_routes
 from ingest.ports import EventLog, KeyRing
 from ingest.settings import IngestSettings
 from schemas.errors import Fatal
@@ -33,7 +37,7 @@ def stop_process(error: Fatal) -> None:
 
 def create_app(
     *,
-    log_: EventLog,
+    event_log: EventLog,
     keys: KeyRing,
     serving: ServingSource,
     settings: IngestSettings,
@@ -46,8 +50,9 @@ def create_app(
 ) -> Litestar:
     """The application. `on_fatal` is called when the log is dead; by default the process ends then."""
     metrics = metrics or HttpMetrics()
+    metrics.watch(caught_up=lambda: serving.caught_up)
     door = Door(
-        log=log_,
+        log=event_log,
         keys=keys,
         settings=settings,
         serving=serving,
@@ -68,7 +73,13 @@ def create_app(
         )
 
     return Litestar(
-        route_handlers=[*event_routes(door)],
+        route_handlers=[
+            *event_routes(door),
+            *shortcut_routes(door),
+            *serving_routes(door),
+            *discovery_routes(code_version),
+            *health_routes(door),
+        ],
         middleware=[metrics.middleware],
         exception_handlers={
             Problem: handle_problem,

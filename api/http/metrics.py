@@ -41,7 +41,10 @@ class HttpMetrics:
         self._caught_up = make_metric(telemetry.SERVING_CAUGHT_UP, self.registry)
 
     def watch(
-        self, *, in_flight_bytes: Callable[[], int] | None, caught_up: Callable[[], bool] | None
+        self,
+        *,
+        in_flight_bytes: Callable[[], float] | None = None,
+        caught_up: Callable[[], bool] | None = None,
     ) -> None:
         """Gauges that are read when somebody scrapes."""
         if in_flight_bytes is not None:

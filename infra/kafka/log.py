@@ -1,10 +1,10 @@
-"""The log as its readers need it: topics that forget nothing, reading from the beginning, offsets, rejections."""
+"""The log for its readers: topics that forget nothing, reading from the beginning, offsets, rejections."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from typing import Any, Final, Protocol
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple, Protocol, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -71,16 +71,17 @@ async def _create_missing(admin: AIOKafkaAdminClient, replication: int) -> list[
 
 async def _check_partitions(admin: AIOKafkaAdminClient) -> None:
     # A topic is known to all brokers only a moment after it was created.
+    names = [topic.name for topic in TOPICS]
     for _ in range(50):
-        found = {t["topic"]: len(t["partitions"]) for t in await admin.describe_topics([t.name for t in TOPICS])}
+        found = {t["topic"]: len(t["partitions"]) for t in await admin.describe_topics(names)}
         if all(found.get(topic.name) for topic in TOPICS):
             break
         await asyncio.sleep(0.1)
     for topic in TOPICS:
         if found.get(topic.name) != topic.partitions:
             raise Fatal(
-                f"topic {topic.name!r} has {found.get(topic.name, 0)} partitions, expected {topic.partitions}: "
-                "keys would be on other partitions than their earlier records; copy the log into a new topic"
+                f"topic {topic.name!r} has {found.get(topic.name, 0)} partitions, not {topic.partitions}: "
+                "keys would leave the partition of their earlier records; copy the log into a new topic"
             )
 
 
@@ -92,8 +93,8 @@ async def _check_retention(admin: AIOKafkaAdminClient) -> None:
             for key, expected in _NEVER_FORGET.items():
                 if values.get(key) != expected:
                     raise Fatal(
-                        f"topic {name!r} forgets: {key} is {values.get(key)!r}, expected {expected!r}. The log "
-                        f"is the truth; run `kafka-configs --alter --topic {name} --add-config "
+                        f"topic {name!r} forgets: {key} is {values.get(key)!r}, expected {expected!r}. "
+                        f"The log is the truth; run `kafka-configs --alter --topic {name} --add-config "
                         f"{key}={expected}`, or set kafka.allow_forgetting"
                     )
 
@@ -108,8 +109,7 @@ class KafkaLogReader:
         """Partition → offset after the last record. Raises Retryable."""
         consumer = await _started(self._bootstrap)
         try:
-            partitions = await _partitions(consumer, topic)
-            ends = await consumer.end_offsets(partitions)
+            ends = await consumer.end_offsets(_partitions(topic))
         except KafkaError as error:
             raise Retryable(f"reading end offsets of {topic}: {error!r}") from error
         finally:
@@ -144,46 +144,69 @@ class KafkaLogReader:
             await consumer.stop()
 
 
-class TopicProgress(Protocol):
-    """How far a group has come in one partition."""
+class PartitionProgress(NamedTuple):
+    """How far a consumer group has come in one partition, in next offsets."""
 
-    topic: str
-    partition: int
     committed: int
-    end_offset: int
+    end: int
 
 
-async def read_progress(
-    bootstrap: str, group: str, topics: Iterable[str]
-) -> dict[str, dict[int, tuple[int, int]]]:
-    """Topic → partition → (committed next offset, end offset). 0 is committed where nothing was yet.
-
-    Committed is read first, so a lag is never shown smaller than it was. Raises Retryable.
-    """
-    consumer = await _started(bootstrap)
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    try:
-        await admin.start()
-        partitions = [tp for topic in topics for tp in await _partitions(consumer, topic)]
-        committed = await admin.list_consumer_group_offsets(group)
-        ends = await consumer.end_offsets(partitions)
-    except KafkaError as error:
-        raise Retryable(f"reading the progress of {group}: {error!r}") from error
-    finally:
-        await admin.close()
-        await consumer.stop()
-    progress: dict[str, dict[int, tuple[int, int]]] = {}
-    for tp in partitions:
-        known = committed.get(tp)
-        done = 0 if known is None or known.offset < 0 else int(known.offset)
-        progress.setdefault(tp.topic, {})[tp.partition] = (done, int(ends[tp]))
-    return progress
+#: Topic → partition → progress.
+Progress = dict[str, dict[int, PartitionProgress]]
 
 
-async def committed_offsets(bootstrap: str, group: str, topics: Iterable[str]) -> dict[str, dict[int, int]]:
-    """Topic → partition → committed next offset of the group; 0 where nothing was committed."""
-    progress = await read_progress(bootstrap, group, topics)
-    return {topic: {p: done for p, (done, _) in ps.items()} for topic, ps in progress.items()}
+class GroupProgress:
+    """Committed and end offsets of a consumer group over our topics; an async context manager."""
+
+    def __init__(self, bootstrap: str, group: str) -> None:
+        self._bootstrap = bootstrap
+        self._group = group
+        self._admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+        self._consumer: AIOKafkaConsumer | None = None
+
+    async def __aenter__(self) -> Self:
+        """Connects. Raises Retryable."""
+        self._consumer = await _started(self._bootstrap)
+        try:
+            await self._admin.start()
+        except KafkaError as error:
+            await self.__aexit__()
+            raise Retryable(f"no Kafka broker answers at {self._bootstrap}: {error!r}") from error
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._admin.close()
+        if self._consumer is not None:
+            await self._consumer.stop()
+
+    async def read(self) -> Progress:
+        """The progress now; 0 is committed where nothing was yet. Raises Retryable.
+
+        Committed is read first, so a lag is never shown smaller than it was.
+        """
+        if self._consumer is None:
+            raise Fatal("the progress was not opened: enter it with `async with` first")
+        try:
+            partitions = [tp for topic in TOPICS for tp in _partitions(topic.name)]
+            committed = await self._admin.list_consumer_group_offsets(self._group)
+            ends = await self._consumer.end_offsets(partitions)
+        except KafkaError as error:
+            raise Retryable(f"reading the progress of {self._group}: {error!r}") from error
+        progress: Progress = {}
+        for tp in partitions:
+            known = committed.get(tp)
+            done = 0 if known is None or known.offset < 0 else int(known.offset)
+            progress.setdefault(tp.topic, {})[tp.partition] = PartitionProgress(done, int(ends[tp]))
+        return progress
+
+
+async def committed_offsets(bootstrap: str, group: str) -> dict[str, dict[int, int]]:
+    """Topic → partition → committed next offset of the group; 0 where nothing was committed. Retryable."""
+    async with GroupProgress(bootstrap, group) as progress:
+        return {
+            topic: {p: one.committed for p, one in ps.items()}
+            for topic, ps in (await progress.read()).items()
+        }
 
 
 class _Appending(Protocol):
@@ -222,19 +245,20 @@ async def _started(bootstrap: str) -> AIOKafkaConsumer:
     return consumer
 
 
-async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
-    numbers: set[int] | None = consumer.partitions_for_topic(topic)
-    if not numbers:
-        await consumer.topics()
-        numbers = consumer.partitions_for_topic(topic)
-    if not numbers:
-        raise Retryable(f"topic {topic!r} does not exist yet; create the topics first")
-    return [TopicPartition(topic, number) for number in sorted(numbers)]
+def _partitions(topic: str) -> list[TopicPartition]:
+    """As declared: `ensure_topics` has checked that they are there."""
+    (declared,) = (one for one in TOPICS if one.name == topic)
+    return [TopicPartition(topic, number) for number in range(declared.partitions)]
 
 
 def _message(record: Any) -> Message:
     return Message(
-        record.topic, record.partition, record.offset, record.key or b"", record.value or b"", record.timestamp
+        record.topic,
+        record.partition,
+        record.offset,
+        record.key or b"",
+        record.value or b"",
+        record.timestamp,
     )
 
 

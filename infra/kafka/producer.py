@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from aiokafka.errors import KafkaError, ProducerClosed
 
 from ingest.ports import CONFIRMED, Appended
 from schemas.codec import encode_event
@@ -140,7 +140,12 @@ class KafkaEventLog:
     @staticmethod
     async def _abandon(producer: AIOKafkaProducer) -> None:
         """End the producer's tasks without waiting for a broker that does not answer."""
-        await producer._sender.close()
+        producer._message_accumulator.fail_all(ProducerClosed())
+        task = producer._sender.sender_task
+        while not task.done():
+            # Cancelled once, it waits for its requests; cancelled again, it cancels the request it waits for.
+            task.cancel()
+            await asyncio.wait([task], timeout=0.05)
         await producer.client.close()
 
     def _alive(self) -> AIOKafkaProducer:
@@ -181,8 +186,6 @@ class KafkaEventLog:
                                 partition=partition_hash(key) % self._partitions[topic],
                                 timestamp_ms=int(received.timestamp() * 1000),
                             )
-                        except MessageSizeTooLargeError as error:
-                            futures.append(Appended(False, str(error)))
                         except KafkaError as error:
                             futures.append(Appended(False, repr(error)))
                         else:

@@ -1,0 +1,316 @@
+"""The OpenAPI 3.1 document, made from the registry and one table of routes."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from api.http.events import BATCH, ONE
+from api.http.examples import example_bytes
+from api.http.problems import MEDIA_TYPE
+from ingest import shortcuts
+from ingest.intake import Receipt
+from ingest.shortcuts import Shortcut
+from schemas.registry import APPLICATION_TYPES, BY_NAME, EventType
+from schemas.serving import Serving
+
+Json = dict[str, Any]
+_TEMPLATE: Final = "#/components/schemas/{name}"
+
+
+class Operation(Struct, frozen=True, kw_only=True):
+    """One route, as the document and the page show it."""
+
+    method: str
+    path: str
+    summary: str
+    description: str = ""
+    #: Scope that the key needs; '' if no key is needed.
+    scope: str = ""
+    #: Media type → schema.
+    body: dict[str, Json] = {}
+    example: Json | None = None
+    #: Status → (description, media type, schema or None).
+    answers: dict[str, tuple[str, str, Json | None]] = {}
+    parameters: tuple[Json, ...] = ()
+
+
+def _ref(name: str) -> Json:
+    return {"$ref": _TEMPLATE.format(name=name)}
+
+
+def _example(event_type: EventType) -> Json:
+    example: Json = msgspec.json.decode(example_bytes(event_type))
+    return example
+
+
+_PROBLEM: Final = ("problem details (RFC 9457)", MEDIA_TYPE, _ref("Problem"))
+_REFUSALS: Final = {"401": _PROBLEM, "403": _PROBLEM}
+_BODY_REFUSALS: Final = {**_REFUSALS, "400": _PROBLEM, "413": _PROBLEM, "415": _PROBLEM, "503": _PROBLEM}
+_IDS: Final = ("the ids of the event", "application/json", _ref("Ids"))
+_KEY_HEADER: Final[Json] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "schema": {"type": "string", "maxLength": 256},
+    "description": "Stands in for `id`: the same key again is the same event.",
+}
+
+
+def _shortcut(shortcut: Shortcut, summary: str, method: str = "post") -> Operation:
+    event_type = BY_NAME[shortcut.type]
+    example = _example(event_type)
+    return Operation(
+        method=method,
+        path=shortcut.path,
+        summary=summary,
+        description=f"Makes a `{shortcut.type}`. `id`, `time` and `source` may stand beside the fields."
+        + (f" An absent `{shortcut.minted}` is made up." if shortcut.minted else ""),
+        scope="send",
+        body={"application/json": _ref(_shortcut_name(shortcut))},
+        example=example["data"],
+        answers={"202": _IDS, "422": _PROBLEM, **_BODY_REFUSALS},
+        parameters=(_KEY_HEADER,),
+    )
+
+
+def _shortcut_name(shortcut: Shortcut) -> str:
+    return BY_NAME[shortcut.type].payload.__name__ + "Shortcut"
+
+
+def _path_parameter(name: str) -> Json:
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+
+
+def operations() -> tuple[Operation, ...]:
+    """Every route of the application; a test compares it with the application's own."""
+    receipt = ("per-event results", "application/json", _ref("Receipt"))
+    page = ("a page", "text/html", None)
+    return (
+        Operation(
+            method="post",
+            path="/v1/events",
+            summary="Send CloudEvents, one or many",
+            description=(
+                "Structured mode. 202: all are durable. 207: some were rejected. 422: none was accepted. "
+                "503: some are not confirmed; send the whole request again with the same ids. "
+                "Rejected events are kept with their bytes."
+            ),
+            scope="send",
+            body={
+                ONE: _ref("CloudEvent"),
+                BATCH: {"type": "array", "items": _ref("CloudEvent")},
+                "application/json": {
+                    "oneOf": [_ref("CloudEvent"), {"type": "array", "items": _ref("CloudEvent")}]
+                },
+            },
+            example=_example(APPLICATION_TYPES[0]),
+            answers={"202": receipt, "207": receipt, "422": _PROBLEM, **_BODY_REFUSALS},
+        ),
+        _shortcut(shortcuts.QUERIES, "Report a query"),
+        _shortcut(shortcuts.RETRIEVALS, "Report a result list"),
+        _shortcut(shortcuts.ANSWERS, "Report a generated answer"),
+        _shortcut(shortcuts.FEEDBACK, "Report feedback"),
+        _shortcut(shortcuts.RETRACTIONS, "Take feedback back"),
+        _documents(),
+        Operation(
+            method="delete",
+            path="/v1/documents/{document_id}",
+            summary="Remove a document",
+            description="A slash in the id may be sent as it is or escaped (`%2F`).",
+            scope="send",
+            answers={"202": _IDS, "422": _PROBLEM, "503": _PROBLEM, **_REFUSALS},
+            parameters=(_path_parameter("document_id"), _KEY_HEADER),
+        ),
+        Operation(
+            method="get",
+            path="/v1/serving",
+            summary="Which version to serve to a unit, and what to prepare",
+            description="From memory. Report `exposures` on the query, exactly as they stand here.",
+            scope="read",
+            answers={
+                "200": ("what to serve", "application/json", _ref("Serving")),
+                "503": _PROBLEM,
+                **_REFUSALS,
+            },
+            parameters=({"name": "unit", "in": "query", "schema": {"type": "string", "maxLength": 256}},),
+        ),
+        Operation(
+            method="post",
+            path="/v1/versions/{version}/ready",
+            summary="Say that a version can serve",
+            scope="send",
+            body={"application/json": {"type": "object", "properties": {"by": {"type": "string"}}}},
+            example={"by": "shop-search"},
+            answers={
+                "202": ("recorded", "application/json", {"type": "object"}),
+                "404": _PROBLEM,
+                **_BODY_REFUSALS,
+            },
+            parameters=(_path_parameter("version"),),
+        ),
+        Operation(
+            method="get",
+            path="/v1/schemas",
+            summary="All event types",
+            answers={"200": ("names and topics", "application/json", {"type": "object"})},
+        ),
+        Operation(
+            method="get",
+            path="/v1/schemas/{event_type}",
+            summary="JSON Schema of an event type's data",
+            answers={"200": ("JSON Schema", "application/schema+json", {"type": "object"}), "404": _PROBLEM},
+            parameters=(_path_parameter("event_type"),),
+        ),
+        Operation(method="get", path="/", summary="What is here", answers={"200": page}),
+        Operation(method="get", path="/docs", summary="This description as a page", answers={"200": page}),
+        Operation(
+            method="get",
+            path="/openapi.json",
+            summary="This description",
+            answers={"200": ("OpenAPI 3.1", "application/json", {"type": "object"})},
+        ),
+        Operation(
+            method="get",
+            path="/healthz",
+            summary="This process makes progress",
+            answers={"200": ("it does", "application/json", {"type": "object"})},
+        ),
+        Operation(
+            method="get",
+            path="/readyz",
+            summary="This process may be sent traffic",
+            answers={"200": ("it may", "application/json", {"type": "object"}), "503": _PROBLEM},
+        ),
+        Operation(
+            method="get",
+            path="/metrics",
+            summary="Prometheus metrics",
+            answers={"200": ("text exposition", "text/plain", {"type": "string"})},
+        ),
+    )
+
+
+def _documents() -> Operation:
+    one = _shortcut(shortcuts.DOCUMENTS, "Store documents, one or many")
+    single = _ref(_shortcut_name(shortcuts.DOCUMENTS))
+    many = {
+        "type": "object",
+        "properties": {"documents": {"type": "array", "items": single}},
+        "required": ["documents"],
+    }
+    return msgspec.structs.replace(
+        one,
+        description=one.description + ' {"documents": […]} stores many and answers like `/v1/events`.',
+        body={"application/json": {"oneOf": [single, many]}},
+        answers={
+            **one.answers,
+            "202": ("ids, or results", "application/json", {"oneOf": [_ref("Ids"), _ref("Receipt")]}),
+            "207": ("per-event results", "application/json", _ref("Receipt")),
+        },
+    )
+
+
+def strict_schema(event_type: EventType) -> Json:
+    """JSON Schema of what a door takes as `data`: fields that the type does not have are refused."""
+    schema = copy.deepcopy(msgspec.json.schema(event_type.payload))
+    for definition in schema["$defs"].values():
+        if "properties" in definition:
+            definition["additionalProperties"] = False
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": event_type.name, **schema}
+
+
+def _component_schemas() -> dict[str, Json]:
+    payloads = [event_type.payload for event_type in APPLICATION_TYPES]
+    _, components = msgspec.json.schema_components([*payloads, Receipt, Serving], ref_template=_TEMPLATE)
+    schemas: dict[str, Json] = dict(components)
+    schemas["CloudEvent"] = {
+        "title": "CloudEvent",
+        "description": "CloudEvents 1.0. Extension attributes are legal, and not kept.",
+        "type": "object",
+        "required": ["specversion", "id", "source", "type", "data"],
+        "properties": {
+            "specversion": {"const": "1.0"},
+            "id": {"type": "string", "minLength": 1, "maxLength": 256},
+            "source": {"type": "string", "minLength": 1, "maxLength": 256},
+            "type": {"enum": [event_type.name for event_type in APPLICATION_TYPES]},
+            "time": {"type": "string", "format": "date-time"},
+            "data": {"anyOf": [_ref(payload.__name__) for payload in payloads]},
+        },
+    }
+    schemas["Problem"] = {
+        "title": "Problem",
+        "description": "RFC 9457. Refusals of events add `reason` and `field`, or `results`.",
+        "type": "object",
+        "required": ["type", "title", "status", "detail"],
+        "properties": {
+            "type": {"type": "string"},
+            "title": {"type": "string"},
+            "status": {"type": "integer"},
+            "detail": {"type": "string"},
+        },
+    }
+    names = {name: {"type": "string"} for name in ("id", "source", *shortcuts.NAMES)}
+    schemas["Ids"] = {"title": "Ids", "type": "object", "required": ["id", "source"], "properties": names}
+    for shortcut in (*shortcuts.SINGLE, shortcuts.DOCUMENTS):
+        schema = copy.deepcopy(schemas[BY_NAME[shortcut.type].payload.__name__])
+        schema["title"] = _shortcut_name(shortcut)
+        schema["properties"] |= {
+            "id": {"type": "string"},
+            "time": {"type": "string", "format": "date-time"},
+            "source": {"type": "string", "default": shortcuts.DEFAULT_SOURCE},
+        }
+        optional = {shortcut.minted, "feedback_source"}
+        schema["required"] = [name for name in schema["required"] if name not in optional]
+        schema["additionalProperties"] = False
+        schemas[_shortcut_name(shortcut)] = schema
+    return schemas
+
+
+def _operation(operation: Operation) -> Json:
+    made: Json = {
+        "summary": operation.summary,
+        "security": [{"bearer": []}, {"apiKey": []}] if operation.scope else [],
+        "responses": {
+            status: {
+                "description": description,
+                "content": {media_type: {"schema": schema} if schema is not None else {}},
+            }
+            for status, (description, media_type, schema) in sorted(operation.answers.items())
+        },
+    }
+    if operation.description:
+        made["description"] = operation.description
+    if operation.parameters:
+        made["parameters"] = list(operation.parameters)
+    if operation.body:
+        example = {} if operation.example is None else {"example": operation.example}
+        made["requestBody"] = {
+            "required": True,
+            "content": {
+                media_type: {"schema": schema, **({} if media_type == BATCH else example)}
+                for media_type, schema in operation.body.items()
+            },
+        }
+    return made
+
+
+def openapi_document(code_version: str) -> Json:
+    """The whole document."""
+    paths: dict[str, Json] = {}
+    for operation in operations():
+        paths.setdefault(operation.path, {})[operation.method] = _operation(operation)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Ratchet", "version": code_version},
+        "paths": paths,
+        "components": {
+            "schemas": _component_schemas(),
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "apiKey": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+            },
+        },
+    }

@@ -1,0 +1,117 @@
+"""A client of the store, and what its errors ask the caller to do."""
+
+from __future__ import annotations
+
+from typing import Any, Final, cast
+from urllib.parse import unquote, urlsplit
+
+import clickhouse_connect
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import ClickHouseError, DataError, Error, OperationalError
+from msgspec import Struct
+
+from infra.settings import ClickHouseSettings
+from schemas.errors import Fatal, RatchetError, Reason, Rejectable, Retryable
+
+
+class Databases(Struct, frozen=True):
+    """Names of the two databases: storage, and the views that are promised."""
+
+    store: str = "ratchet_store"
+    views: str = "ratchet"
+
+
+LIVE: Final = Databases()
+
+#: Settings of every statement. Inserts are plain: a token, or a window of remembered blocks, may drop rows.
+_SETTINGS: Final[dict[str, Any]] = {
+    "do_not_merge_across_partitions_select_final": 1,
+    "insert_deduplicate": 0,
+    "async_insert": 0,
+}
+
+# Error codes of ClickHouse (src/Common/ErrorCodes.cpp) by what they ask for.
+#: These rows can never be stored as they are.
+_REFUSED: Final = frozenset(
+    {
+        6,  # CANNOT_PARSE_TEXT
+        26,  # CANNOT_PARSE_QUOTED_STRING
+        27,  # CANNOT_PARSE_INPUT_ASSERTION_FAILED
+        33,  # CANNOT_READ_ALL_DATA
+        38,  # CANNOT_PARSE_DATE
+        41,  # CANNOT_PARSE_DATETIME
+        53,  # TYPE_MISMATCH
+        69,  # ARGUMENT_OUT_OF_BOUND
+        70,  # CANNOT_CONVERT_TYPE
+        72,  # CANNOT_PARSE_NUMBER
+        117,  # INCORRECT_DATA
+        131,  # TOO_LARGE_STRING_SIZE
+        128,  # TOO_LARGE_ARRAY_SIZE
+        190,  # SIZES_OF_ARRAYS_DONT_MATCH
+        349,  # CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN
+        469,  # VIOLATED_CONSTRAINT
+    }
+)
+#: The store is not what this code expects, or does not let it in: nobody's rows will pass.
+_WRONG_STORE: Final = frozenset(
+    {
+        10,  # NOT_FOUND_COLUMN_IN_BLOCK
+        16,  # NO_SUCH_COLUMN_IN_TABLE
+        47,  # UNKNOWN_IDENTIFIER
+        60,  # UNKNOWN_TABLE
+        81,  # UNKNOWN_DATABASE
+        192,  # UNKNOWN_USER
+        193,  # WRONG_PASSWORD
+        194,  # REQUIRED_PASSWORD
+        497,  # ACCESS_DENIED
+        516,  # AUTHENTICATION_FAILED
+    }
+)
+
+
+def open_client(settings: ClickHouseSettings, *, timeout_s: float = 60.0) -> Client:
+    """A synchronous client without a session: usable from many threads. Raises Retryable, Fatal."""
+    parts = urlsplit(settings.url)
+    secure = parts.scheme == "https"
+    try:
+        return cast(
+            Client,
+            clickhouse_connect.get_client(
+                host=unquote(parts.hostname or "127.0.0.1"),
+                port=parts.port or (8443 if secure else 8123),
+                username=settings.user,
+                password=settings.password,
+                secure=secure,
+                compress=False,  # the store is near; compressing costs more than it saves
+                send_receive_timeout=timeout_s,
+                autogenerate_session_id=False,
+                settings=_SETTINGS,
+            ),
+        )
+    except Exception as error:
+        raise explain(error, f"cannot reach ClickHouse at {settings.url}") from error
+
+
+def explain(error: Exception, doing: str) -> RatchetError:
+    """The error of ours that says what to do about an error of the client.
+
+    Rejectable(storage_refused): these rows can never pass. Fatal: the store is another than expected.
+    Retryable: everything else, because what is not known to be permanent may pass.
+    """
+    text = f"{doing}: {error}"
+    if isinstance(error, RatchetError):
+        return error
+    code = getattr(error, "code", None) if isinstance(error, Error) else None
+    if code in _WRONG_STORE:
+        return Fatal(f"{text}; run the migrations, or check the account")
+    if code in _REFUSED:
+        return Rejectable(Reason.STORAGE_REFUSED, text)
+    if isinstance(error, OperationalError):
+        return Retryable(text)
+    # What the client refuses before anything is sent: a value that its column cannot hold.
+    if isinstance(error, DataError) or (
+        isinstance(error, TypeError | ValueError | OverflowError | AttributeError | UnicodeError)
+        and not isinstance(error, ClickHouseError)
+    ):
+        return Rejectable(Reason.STORAGE_REFUSED, text)
+    return Retryable(text)

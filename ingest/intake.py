@@ -1,0 +1,131 @@
+"""Taking in: admit every event, append what was admitted and what was refused, say what became of each."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from msgspec import Raw, Struct
+
+from ingest.admission import Admission, Rejection
+from ingest.ports import Appended, EventLog
+from ingest.rejections import rejected_event
+from ingest.settings import IngestSettings
+from schemas.envelope import Event
+from schemas.errors import Retryable
+
+Status = Literal["accepted", "rejected", "unconfirmed"]
+
+
+class Outcome(Struct, frozen=True, omit_defaults=True, gc=False):
+    """What became of one event of a request.
+
+    `accepted`, `rejected`: durable, here or in `rejected`. `unconfirmed`: not known; send it again with
+    the same id.
+    """
+
+    index: int
+    id: str
+    source: str
+    status: Status
+    reason: str = ""
+    field: str = ""
+    message: str = ""
+
+
+class Receipt(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What became of a request, event by event, in its order."""
+
+    accepted: int
+    rejected: int
+    unconfirmed: int = 0
+    results: tuple[Outcome, ...]
+    #: Seconds after which sending again makes sense; None if everything is confirmed.
+    retry_after_s: float | None = None
+
+
+class Intake:
+    """The use case behind every door.
+
+    Guarantee (L1, L2): an outcome is `accepted` or `rejected` only after the log confirmed the event, or the
+    rejection with the original bytes. Doors do not look for duplicates: folding does.
+    """
+
+    def __init__(self, log: EventLog, settings: IngestSettings, *, code_version: str) -> None:
+        self._log = log
+        self._settings = settings
+        self._admission = Admission(settings)
+        self._code_version = code_version
+
+    async def take(
+        self,
+        raws: Sequence[bytes | Raw],
+        *,
+        tenant: str,
+        door: str,
+        received: dt.datetime,
+        headers: Mapping[str, str] | None = None,
+        timetrusted: bool = False,
+    ) -> Receipt:
+        """Takes in the CloudEvents of one request. `headers` are kept with rejections.
+
+        Raises Fatal if the log will never confirm anything again.
+        """
+        admit = self._admission.admit
+        admitted = [
+            admit(raw, tenant=tenant, door=door, received=received, timetrusted=timetrusted) for raw in raws
+        ]
+        events = [
+            one
+            if isinstance(one, Event)
+            else rejected_event(
+                one,
+                raw,
+                tenant=tenant,
+                door=door,
+                received=received,
+                headers=headers or {},
+                max_kept_bytes=self._settings.max_kept_bytes,
+                code_version=self._code_version,
+            )
+            for one, raw in zip(admitted, raws, strict=True)
+        ]
+        retry_after_s = 1.0
+        try:
+            appended = await self._log.append(events)
+        except Retryable as busy:
+            retry_after_s = busy.retry_after_s
+            appended = [Appended(False, str(busy))] * len(events)
+        return _receipt(admitted, appended, retry_after_s)
+
+
+def _receipt(
+    admitted: Sequence[Event | Rejection], appended: Sequence[Appended], retry_after_s: float
+) -> Receipt:
+    results = tuple(
+        _outcome(index, one, done) for index, (one, done) in enumerate(zip(admitted, appended, strict=True))
+    )
+    accepted = rejected = 0
+    for outcome in results:
+        if outcome.status == "accepted":
+            accepted += 1
+        elif outcome.status == "rejected":
+            rejected += 1
+    unconfirmed = len(results) - accepted - rejected
+    return Receipt(
+        results=results,
+        accepted=accepted,
+        rejected=rejected,
+        unconfirmed=unconfirmed,
+        retry_after_s=retry_after_s if unconfirmed else None,
+    )
+
+
+def _outcome(index: int, one: Event | Rejection, appended: Appended) -> Outcome:
+    if isinstance(one, Event):
+        if appended.confirmed:
+            return Outcome(index, one.id, one.source, "accepted")
+        return Outcome(index, one.id, one.source, "unconfirmed", message=appended.detail)
+    status: Status = "rejected" if appended.confirmed else "unconfirmed"
+    return Outcome(index, one.id, one.source, status, one.reason, one.field, one.message)
