@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 
+import msgspec
 from msgspec import Struct
 
 from schemas import lifecycle as lc
@@ -65,9 +66,9 @@ def judged(verdict: lc.Verdict = "admitted") -> lc.VersionJudged:
     )
 
 
-def whole_story() -> list[Event]:
+def whole_story(tenant: str = "acme") -> list[Event]:
     """One loop: base, drift, training, proposal, canary, promotion."""
-    return [
+    story = [
         event(lc.VersionProposed(version="1.0.0", manifest_hash="m0", origin="base"), "p0"),
         event(lc.VersionReady(version="1.0.0"), "r0", cause="p0"),
         event(lc.VersionPromoted(version="1.0.0", by="first", reason="first"), "c0", cause="p0"),
@@ -89,3 +90,4 @@ def whole_story() -> list[Event]:
             lc.VersionPromoted(version="1.1.0", previous="1.0.0", reason="won"), "c1", cause="o1", minute=30
         ),
     ]
+    return [msgspec.structs.replace(each, tenant=tenant) for each in story]
