@@ -62,6 +62,9 @@ async def main(settings: Settings, place: Place) -> None:
                 KafkaLifecycleLog(lifecycle, producer),
                 lifecycle.current,
                 KafkaEventSink(event_log),
+                others_say_ready=frozenset(
+                    name for name, tenant in settings.tenants.items() if tenant.ready_by == "application"
+                ),
                 now=now,
                 random_bytes=os.urandom,
             )

@@ -6,7 +6,7 @@ import asyncio
 import datetime as dt
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Final, TypeVar
@@ -78,7 +78,8 @@ class SearchService:
     """Answers searches from memory and keeps what it serves in step with documents and lifecycle.
 
     A search is answered after its query and its list are durable in the log. `maintain` must run; searches
-    before a version is loaded raise Retryable.
+    before a version is loaded raise Retryable. `others_say_ready`: tenants whose application has its own
+    index and says itself which version can serve.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class SearchService:
         current: Callable[[str], LifecycleState],
         sink: EventSink,
         *,
+        others_say_ready: Collection[str] = (),
         now: Clock,
         random_bytes: Callable[[int], bytes],
     ) -> None:
@@ -97,6 +99,7 @@ class SearchService:
         self._lifecycle = lifecycle
         self._current = current
         self._sink = sink
+        self._others_say_ready = others_say_ready
         self._now = now
         self._random_bytes = random_bytes
         self._tenants: dict[str, ServedTenant] = {}
@@ -261,7 +264,7 @@ class SearchService:
                 await self._prepare(served.refresh, put, removed, generation)
             # Only a version whose index holds every document is shown to anyone.
             held.versions[version] = served
-            if not state.versions[version].ready:
+            if not state.versions[version].ready and tenant not in self._others_say_ready:
                 await self._say_ready(tenant, state, version)
         for version in set(held.versions) - set(wanted):
             del held.versions[version]
