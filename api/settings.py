@@ -41,6 +41,12 @@ class TenantSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     mode: Annotated[Literal["propose", "auto"], Meta(description="how far the learner goes alone")] = (
         "propose"
     )
+    ready_by: Annotated[
+        Literal["search", "application"],
+        Meta(
+            description="who says that a version can serve: our search, or an application with its own index"
+        ),
+    ] = "search"
 
 
 class LogSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -61,6 +61,8 @@ def local_stack(project: Project, *, learn: bool) -> StackSpec:
             after=after,
             ready=HttpReady(f"http://127.0.0.1:{port}/readyz"),
             ready_timeout_s=timeout_s,
+            # the engine and the worker finish what they have in hand
+            stop_timeout_s=25.0,
         )
 
     kafka = ProcessSpec(

@@ -6,14 +6,13 @@ a time; different connections run in parallel. A client that sends `session_id` 
 
 import fcntl
 import os
-import shutil
-import tempfile
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Protocol, cast
+from urllib.parse import quote
 
 from .errors import SESSION_IS_LOCKED, SESSION_NOT_FOUND, DirectoryInUse, EngineError, EngineUnavailable
 from .settings import EngineSettings
@@ -76,6 +75,8 @@ class Engine:
 
     def __init__(self, settings: EngineSettings) -> None:
         path = Path(settings.path).absolute()
+        if {"?", "&"} & set(str(path)):  # chDB would cut the path there, and forget the memory limit
+            raise EngineUnavailable(f"The engine cannot use directory {path}: its path contains ? or &.")
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -83,22 +84,21 @@ class Engine:
                 f"The engine's directory {path} cannot be made: {error.strerror}."
             ) from error
         _require_unlocked(path)
-        self._configuration = Path(tempfile.mkdtemp(prefix="ratchet-engine-"))
-        file = self._configuration / "engine.xml"
-        file.write_text(
+        configuration = path / "engine.xml"
+        configuration.write_text(
             "<clickhouse>"
             f"<max_server_memory_usage>{settings.max_server_memory_bytes}</max_server_memory_usage>"
             f"<background_pool_size>{settings.background_threads}</background_pool_size>"
             "</clickhouse>"
         )
-        self._url = f"{path}?config-file={file}"
+        # chDB decodes what follows the question mark, and nothing before it
+        self._url = f"{path}?config-file={quote(str(configuration))}"
         self._lock = threading.Lock()
         self._sessions: dict[str, Session] = {}
         try:
             self._keeper = self.connect()
             row = self._keeper.query("SELECT version(), timezone()", "TabSeparated").bytes() or b""
         except Exception as error:
-            shutil.rmtree(self._configuration, ignore_errors=True)
             raise EngineUnavailable(f"The engine cannot open its directory {path}: {error}") from error
         self.version, self.timezone = row.decode().rstrip("\n").split("\t")
         self.workers = ThreadPoolExecutor(settings.max_queries, "engine")
@@ -158,7 +158,6 @@ class Engine:
         for session in self._sessions.values():
             session.connection.close()
         self._keeper.close()
-        shutil.rmtree(self._configuration, ignore_errors=True)
 
 
 def _require_unlocked(path: Path) -> None:

@@ -51,10 +51,6 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
         for name in ("writer_user", "writer_password", "analyst_user", "analyst_password"):
             if not getattr(self, name):
                 raise ValueError(f"{name} is empty: set it, the engine has no open accounts")
-        if "?" in self.path:
-            raise ValueError(
-                f"path {self.path!r} contains '?', which the engine cannot open: use another directory"
-            )
         if self.max_queries < 1 or not 1 <= self.max_analyst_queries <= self.max_queries:
             raise ValueError(
                 "expected 1 <= max_analyst_queries <= max_queries, "
