@@ -138,7 +138,10 @@ class Admission:
             )
         if envelope.datacontenttype is not None:
             _check_content_type(envelope.datacontenttype)
-        if envelope.tenant is not UNSET and bytes(envelope.tenant) != b'"%b"' % tenant.encode():
+        if envelope.tenant is not UNSET and bytes(envelope.tenant) not in (
+            b'"%b"' % tenant.encode(),
+            b"null",
+        ):
             raise _bad_attribute(
                 "tenant", "no such attribute: the tenant comes from the key", "another tenant than the key's"
             )

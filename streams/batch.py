@@ -166,14 +166,15 @@ class BatchProcessor:
                     doing=f"writing {table}",
                     retry_for_s=self._retry_for_s,
                 )
+            return _Done([], len(rows))
         except Rejectable as error:
-            if len(rows) == 1:
-                return _Done([reject_arrival(rows[0][0], error)], 0)
-            half = len(rows) // 2
-            left = await self._insert(table, columns, rows[:half], stages)
-            right = await self._insert(table, columns, rows[half:], stages)
-            return _Done(left.rejections + right.rejections, left.new_records + right.new_records)
-        return _Done([], len(rows))
+            refused = error
+        if len(rows) == 1:
+            return _Done([reject_arrival(rows[0][0], refused)], 0)
+        half = len(rows) // 2
+        left = await self._insert(table, columns, rows[:half], stages)
+        right = await self._insert(table, columns, rows[half:], stages)
+        return _Done(left.rejections + right.rejections, left.new_records + right.new_records)
 
 
 class _Done(Struct, frozen=True):

@@ -128,7 +128,7 @@ class StreamWorker:
             broker_request_timeout=90.0,
             broker_commit_interval=settings.commit_interval_s,
             stream_wait_empty=True,
-            stream_buffer_maxsize=4 * settings.batch_events,
+            stream_buffer_maxsize=2 * settings.batch_events,
         )
         for topic in TOPICS:
             channel = app.topic(

@@ -41,16 +41,16 @@ class _Touched(Struct):
     values: RecordValues
     new: list[tuple[Arrival, Record]]
 
-    def folded(self) -> Episode:
-        """The episode of the union. Raises Rejectable(fold_failed)."""
+    def folded(self) -> Episode | Rejectable:
+        """The episode of the union, or why the fold raises on it."""
         try:
             return fold_episode([*self.stored, *(record for _, record in self.new)])
         except Exception as error:
-            raise Rejectable(
+            return Rejectable(
                 Reason.FOLD_FAILED,
                 f"the fold of query {self.query[0]}/{self.query[1]} raised {error!r}; "
                 "this entry can be replayed once the fold is mended",
-            ) from error
+            )
 
 
 class QueryFolder:
@@ -113,28 +113,33 @@ class QueryFolder:
         folded: list[tuple[_Touched, Episode]] = []
         for item in touched:
             with stages.of("fold"):
-                try:
-                    episode = item.folded()
-                except Rejectable as error:
-                    failure: Rejectable | None = error
-                else:
-                    failure = None
-                    folded.append((item, episode))
-            if failure is not None:
-                rejections += await self._divide([item], failure, stages)
+                episode = item.folded()
+            if isinstance(episode, Rejectable):
+                rejections += await self._divide([item], episode, stages)
+            else:
+                folded.append((item, episode))
         if not folded:
             return rejections
+        refused = await self._write([item for item, _ in folded], [episode for _, episode in folded], stages)
+        if refused is not None:
+            return rejections + await self._divide([item for item, _ in folded], refused, stages)
+        for item, _ in folded:
+            self._known.put(item.query, item.values + tuple(arrival.value for arrival, _ in item.new))
+        return rejections
+
+    async def _write(
+        self, touched: Sequence[_Touched], episodes: Sequence[Episode], stages: Stages
+    ) -> Rejectable | None:
+        """Insert the rows of these queries; None, or why the store will never take them all."""
         try:
             with stages.of("encode"):
-                blocks = self._encode([item for item, _ in folded], [episode for _, episode in folded])
+                blocks = self._encode(touched, episodes)
             with stages.of("write"):
                 for block in blocks:
                     await self._insert(block)
         except Rejectable as error:
-            return rejections + await self._divide([item for item, _ in folded], error, stages)
-        for item, _ in folded:
-            self._known.put(item.query, item.values + tuple(arrival.value for arrival, _ in item.new))
-        return rejections
+            return error
+        return None
 
     async def _divide(self, touched: Sequence[_Touched], why: Rejectable, stages: Stages) -> list[Event]:
         """Find by halving the records that cannot pass: O(culprits · log records) attempts."""

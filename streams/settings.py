@@ -16,7 +16,7 @@ class StreamSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     instance: Annotated[
         str, Meta(description="static member id: a restarted worker takes its partitions back at once")
     ] = "worker-1"
-    batch_events: Annotated[int, Meta(ge=1, le=10_000, description="most events in one batch")] = 1000
+    batch_events: Annotated[int, Meta(ge=1, le=10_000, description="most events in one batch")] = 3000
     batch_wait_s: Annotated[float, Meta(gt=0, le=5, description="longest wait for a batch to fill")] = 0.2
     commit_interval_s: Annotated[float, Meta(gt=0, le=60)] = 1.0
     session_timeout_s: Annotated[

@@ -16,7 +16,13 @@ from api.http.events import event_routes
 from api.http.health import health_routes
 from api.http.metrics import HttpMetrics
 from api.http.ports import ServingSource
-from api.http.problems import Problem, handle_framework_error, handle_problem, problem_response
+from api.http.problems import (
+    Problem,
+    handle_framework_error,
+    handle_problem,
+    problem_response,
+    retry_after,
+)
 from api.http.serving import serving_routes
 from api.http.shortcuts import shortcut_routes
 from ingest.ports import EventLog, KeyRing
@@ -64,7 +70,14 @@ def create_app(
 
     def handle_fatal(_request: Request[Any, Any, Any], error: Fatal) -> Response[bytes]:
         on_fatal(error)
-        return problem_response(Problem(500, "internal", "this process is stopping; send again"))
+        return problem_response(
+            Problem(
+                503,
+                "unconfirmed",
+                "this process is stopping; send the whole request again with the same ids",
+                headers=retry_after(1.0),
+            )
+        )
 
     def handle_unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
         log.error("unexpected", path=request.url.path, method=request.method, exc_info=error)
@@ -88,7 +101,8 @@ def create_app(
             Exception: handle_unexpected,
         },
         openapi_config=None,
-        request_max_body_size=settings.max_body_bytes,
+        # Routes read bodies with `read_body`: it answers where the framework would cut the connection.
+        request_max_body_size=None,
         lifespan=lifespan,
         logging_config=None,
     )

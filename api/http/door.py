@@ -24,6 +24,8 @@ AnyRequest = Request[Any, Any, Any]
 
 #: Name of this door on events.
 HTTP_DOOR = "http"
+#: A body that is too large is read until it is this many times too large.
+_READ_ON = 16
 
 
 class Door:
@@ -71,6 +73,25 @@ class Door:
         )
         self.metrics.count_receipt(HTTP_DOOR, receipt)
         return receipt
+
+
+async def read_body(request: AnyRequest, max_bytes: int) -> bytes:
+    """The body of a request. Raises Problem 413 if it is larger than `max_bytes`.
+
+    What is too large is read on for a while and thrown away: a caller that is still writing when the
+    connection ends would see a reset and no answer.
+    """
+    kept: list[bytes] = []
+    length = 0
+    async for chunk in request.stream():
+        length += len(chunk)
+        if length <= max_bytes:
+            kept.append(chunk)
+        elif length > _READ_ON * max_bytes:
+            break
+    if length > max_bytes:
+        raise Problem(413, "too-large", f"expected a body of at most {max_bytes} bytes; send less at once")
+    return b"".join(kept)
 
 
 def check_encoding(request: AnyRequest) -> None:

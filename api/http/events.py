@@ -10,7 +10,7 @@ from litestar import Request, Response, post
 from litestar.handlers import HTTPRouteHandler
 from msgspec import Raw
 
-from api.http.door import Door, answer, check_encoding
+from api.http.door import Door, answer, check_encoding, read_body
 from api.http.problems import Problem
 from ingest.refusals import DECODER_ERRORS, refuse_json
 
@@ -61,7 +61,7 @@ def event_routes(door: Door) -> list[HTTPRouteHandler]:
         tenant = door.sender(request)
         check_encoding(request)
         media_type = content_type(request)
-        raws = split_events(await request.body(), media_type)
+        raws = split_events(await read_body(request, door.settings.max_body_bytes), media_type)
         return answer(await door.take(raws, tenant, {"content-type": media_type}))
 
     return [send_events]

@@ -9,7 +9,7 @@ from litestar import Request, Response, get, post
 from litestar.handlers import HTTPRouteHandler
 from msgspec import Meta, Struct
 
-from api.http.door import HTTP_DOOR, Door
+from api.http.door import HTTP_DOOR, Door, read_body
 from api.http.problems import Problem, retry_after
 from ingest.strict import MAX_NAME_CHARACTERS
 from schemas.codec import seal_event
@@ -57,7 +57,7 @@ def serving_routes(door: Door) -> list[HTTPRouteHandler]:
     async def report_ready(request: Request[Any, Any, Any]) -> Response[bytes]:
         tenant = door.sender(request)
         version: str = request.path_params["version"]
-        body = await request.body()
+        body = await read_body(request, door.settings.max_body_bytes)
         try:
             ready = msgspec.json.decode(body, type=_Ready) if body.strip() else _Ready()
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

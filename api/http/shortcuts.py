@@ -10,7 +10,7 @@ from litestar import Request, Response, delete, post
 from litestar.handlers import HTTPRouteHandler
 from msgspec import Raw
 
-from api.http.door import AnyRequest, Door, answer, check_encoding
+from api.http.door import AnyRequest, Door, answer, check_encoding, read_body
 from api.http.events import content_type
 from api.http.problems import Problem, retry_after
 from ingest import shortcuts
@@ -45,14 +45,14 @@ def _parse(body: bytes, *, many: bool = False) -> Any:
         raise Problem(400, "unparseable", refuse_json(error, field="").message) from error
 
 
-async def _read_object(request: AnyRequest) -> dict[str, Raw]:
+async def _read_object(request: AnyRequest, max_bytes: int) -> dict[str, Raw]:
     check_encoding(request)
     media_type = content_type(request)
     if media_type != "application/json":
         raise Problem(
             415, "unsupported-media-type", f"expected application/json, got {media_type[:100] or 'nothing'!r}"
         )
-    fields: dict[str, Raw] = _parse(await request.body())
+    fields: dict[str, Raw] = _parse(await read_body(request, max_bytes))
     return fields
 
 
@@ -90,7 +90,12 @@ def _one_object_route(door: Door, shortcut: Shortcut) -> HTTPRouteHandler:
     async def send_one(request: Request[Any, Any, Any]) -> Response[bytes]:
         tenant = door.sender(request)
         key = idempotency_key(request)
-        event = compose_event(shortcut, await _read_object(request), idempotency_key=key, mint=door.mint)
+        event = compose_event(
+            shortcut,
+            await _read_object(request, door.settings.max_body_bytes),
+            idempotency_key=key,
+            mint=door.mint,
+        )
         return _answer_one(await door.take([event], tenant, _headers(request)), event)
 
     return send_one
@@ -108,7 +113,7 @@ def shortcut_routes(door: Door) -> list[HTTPRouteHandler]:
     async def store_documents(request: Request[Any, Any, Any]) -> Response[bytes]:
         tenant = door.sender(request)
         key = idempotency_key(request)
-        fields = await _read_object(request)
+        fields = await _read_object(request, door.settings.max_body_bytes)
         if set(fields) != {"documents"}:
             event = compose_event(shortcuts.DOCUMENTS, fields, idempotency_key=key, mint=door.mint)
             return _answer_one(await door.take([event], tenant, _headers(request)), event)

@@ -17,7 +17,7 @@ _QUERIES_A_BATCH: Final = 1_000
 #: A pair has no hash of its own: all that the view promises, but not the order of rows.
 _PAIR_COLUMNS: Final = (
     "tenant, query_id, query, document_id, label, weight, kind, toString(events), pipeline_version, "
-    "retrieval_id, rank, toString(propensity), text_hash"
+    "retrieval_id, rank, ifNull(toString(propensity), ''), text_hash"
 )
 
 
@@ -110,7 +110,7 @@ class ClickHouseStoreBeside:
 
     def _digest(self, sql: str) -> Digest:
         ((rows, total),) = self._client.query(sql).result_rows
-        return Digest(int(rows), int(total))
+        return Digest(int(rows), int(total or 0))
 
     async def living_fold_version(self) -> int | None:
         """The version of the fold that wrote the living store."""

@@ -7,8 +7,9 @@ from urllib.parse import unquote, urlsplit
 
 import clickhouse_connect
 from clickhouse_connect.driver.client import Client
-from clickhouse_connect.driver.exceptions import ClickHouseError, DataError, Error, OperationalError
+from clickhouse_connect.driver.exceptions import ClickHouseError, DataError, Error
 from msgspec import Struct
+from urllib3.exceptions import HTTPError
 
 from infra.settings import ClickHouseSettings
 from schemas.errors import Fatal, RatchetError, Reason, Rejectable, Retryable
@@ -92,26 +93,24 @@ def open_client(settings: ClickHouseSettings, *, timeout_s: float = 60.0) -> Cli
         raise explain(error, f"cannot reach ClickHouse at {settings.url}") from error
 
 
-def explain(error: Exception, doing: str) -> RatchetError:
+def explain(error: Exception, doing: str, *, rows: bool = False) -> RatchetError:
     """The error of ours that says what to do about an error of the client.
 
-    Rejectable(storage_refused): these rows can never pass. Fatal: the store is another than expected.
-    Retryable: everything else, because what is not known to be permanent may pass.
+    Rejectable(storage_refused), only while `rows` are written: these rows can never pass. Fatal: the store is
+    another than expected, or this code is wrong. Retryable: everything else, because what is not known to be
+    permanent may pass.
     """
-    text = f"{doing}: {error}"
     if isinstance(error, RatchetError):
         return error
-    code = getattr(error, "code", None) if isinstance(error, Error) else None
+    text = f"{doing}: {error}"
+    if not isinstance(error, ClickHouseError):
+        if isinstance(error, OSError | HTTPError):
+            return Retryable(text)
+        # What the client raises before anything is sent: a value that its column cannot hold.
+        return Rejectable(Reason.STORAGE_REFUSED, text) if rows else Fatal(text)
+    code = error.code if isinstance(error, Error) else None
     if code in _WRONG_STORE:
         return Fatal(f"{text}; run the migrations, or check the account")
-    if code in _REFUSED:
-        return Rejectable(Reason.STORAGE_REFUSED, text)
-    if isinstance(error, OperationalError):
-        return Retryable(text)
-    # What the client refuses before anything is sent: a value that its column cannot hold.
-    if isinstance(error, DataError) or (
-        isinstance(error, TypeError | ValueError | OverflowError | AttributeError | UnicodeError)
-        and not isinstance(error, ClickHouseError)
-    ):
+    if rows and (code in _REFUSED or isinstance(error, DataError)):
         return Rejectable(Reason.STORAGE_REFUSED, text)
     return Retryable(text)

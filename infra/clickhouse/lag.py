@@ -7,6 +7,7 @@ import datetime as dt
 import logging
 from collections.abc import Callable
 
+import msgspec
 from clickhouse_connect.driver.client import Client
 
 from infra.clickhouse.connection import LIVE, Databases, explain
@@ -44,18 +45,24 @@ def write_lag(
 ) -> None:
     """Store one look at the progress. Raises Retryable, Fatal."""
     rows = [
-        (topic, partition, one.committed, one.end, observed_at)
+        {
+            "topic": topic,
+            "partition": partition,
+            "committed": one.committed,
+            "end_offset": one.end,
+            "observed_at": observed_at.astimezone(dt.UTC).strftime("%Y-%m-%d %H:%M:%S.%f"),
+        }
         for topic, partitions in progress.items()
         for partition, one in partitions.items()
     ]
     if not rows:
         return
     try:
-        client.insert(
+        # the client's `insert` would import pandas, which a worker must not carry
+        client.raw_insert(
             f"{databases.store}.offsets",
-            rows,
-            column_names=["topic", "partition", "committed", "end_offset", "observed_at"],
-            column_type_names=["String", "Int32", "Int64", "Int64", "DateTime64(6, 'UTC')"],
+            insert_block=msgspec.json.Encoder().encode_lines(rows),
+            fmt="JSONEachRow",
         )
     except Exception as error:
         raise explain(error, "writing the lag") from error

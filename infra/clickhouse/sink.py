@@ -10,13 +10,10 @@ from clickhouse_connect.datatypes.registry import get_from_name
 from clickhouse_connect.driver.binding import format_query_value
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.insert import InsertContext
-from clickhouse_connect.driver.transform import NativeTransform
 
 from infra.clickhouse.connection import LIVE, Databases, explain
 from streams.ports import TABLES, Block, QueryKey, Table
 
-#: More rows than a batch ever has: one insert is one block, and a block of one table is stored whole.
-_ONE_BLOCK: Final = 1 << 40
 #: Above this many ids in a statement it is cheaper to send another.
 _IDS_A_STATEMENT: Final = 5_000
 _MAX_QUERY_BYTES: Final = 64 << 20
@@ -25,8 +22,8 @@ _MAX_QUERY_BYTES: Final = 64 << 20
 class ClickHouseRowSink:
     """Inserts columns as Native blocks.
 
-    Plain inserts into tables whose key is fixed by the row: inserting again changes nothing that a
-    view shows. Blocks are encoded here, in one go, because the encoder, not the store, is what costs most.
+    One insert is one block, and a block is stored whole or not at all. Inserts are plain, into tables whose
+    key is fixed by the row: inserting again changes nothing that a view shows.
     """
 
     def __init__(self, client: Client, databases: Databases = LIVE) -> None:
@@ -39,7 +36,6 @@ class ClickHouseRowSink:
 
     def prepare(self, table: Table, columns: Mapping[str, Any]) -> Block:
         """Encode. Raises Rejectable(storage_refused) if a value does not fit its column."""
-        types = self._types[table]
         # the encoder takes the items of a numpy array for numpy scalars, which most types refuse
         data = [c.tolist() if hasattr(c, "tolist") else c for c in columns.values()]
         rows = len(data[0])
@@ -48,19 +44,25 @@ class ClickHouseRowSink:
         try:
             if any(len(column) != rows for column in data):
                 raise ValueError(f"columns of different lengths: {[len(column) for column in data]}")
-            context = InsertContext(
-                table,
-                list(columns),
-                [types[name] for name in columns],
-                data,
-                column_oriented=True,
-                block_size=_ONE_BLOCK,
-            )
-            encoded = b"".join(NativeTransform.build_insert(context, _raise))
+            encoded = self._encode(table, rows, dict(zip(columns, data, strict=True)))
         except Exception as error:
-            raise explain(error, f"encoding {rows} rows of {table}") from error
-        # the encoder puts the statement in front; the client writes its own
-        return Block(table, rows, encoded[encoded.index(b"\n") + 1 :])
+            raise explain(error, f"encoding {rows} rows of {table}", rows=True) from error
+        return Block(table, rows, encoded)
+
+    def _encode(self, table: Table, rows: int, columns: Mapping[str, Any]) -> bytes:
+        """One Native block: numbers of columns and rows, then name, type and values of each column.
+
+        The client's own loop around the same column writers would import pandas to look for a DataFrame.
+        """
+        types = self._types[table]
+        context = InsertContext(table, [], [])
+        block = bytearray(_varint(len(columns)) + _varint(rows))
+        for name, values in columns.items():
+            for text in (name.encode(), types[name].insert_name.encode()):
+                block += _varint(len(text)) + text
+            context.start_column(name)
+            types[name].write_column(values, block, context)
+        return bytes(block)
 
     async def insert(self, block: Block) -> None:
         """Store a block. Raises Retryable, Rejectable(storage_refused), Fatal."""
@@ -74,7 +76,7 @@ class ClickHouseRowSink:
                 f"{self._databases.store}.{block.table}", insert_block=block.payload, fmt="Native"
             )
         except Exception as error:
-            raise explain(error, f"writing {block.rows} rows of {block.table}") from error
+            raise explain(error, f"writing {block.rows} rows of {block.table}", rows=True) from error
 
 
 class ClickHouseRecordLookup:
@@ -136,5 +138,11 @@ def _text(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def _raise(error: Exception) -> None:
-    raise error
+def _varint(number: int) -> bytes:
+    """LEB128, unsigned."""
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)

@@ -118,11 +118,11 @@ class KafkaLogReader:
 
     async def read(self, topic: str, until: Offsets) -> AsyncIterator[list[Message]]:
         """Records from the beginning up to `until`, a partition after another. Raises Retryable, Fatal."""
+        wanted = [TopicPartition(topic, p) for p, end in sorted(until.items()) if end > 0]
+        if not wanted:
+            return
         consumer = await _started(self._bootstrap)
         try:
-            wanted = [TopicPartition(topic, p) for p, end in sorted(until.items()) if end > 0]
-            if not wanted:
-                return
             for tp, first in (await consumer.beginning_offsets(wanted)).items():
                 if first > 0:
                     raise Fatal(

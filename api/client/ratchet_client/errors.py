@@ -1,0 +1,56 @@
+"""What can go wrong, by what the caller can do.
+
+ClientError
+├── Refused         events that can never pass as they are; mend them
+├── RequestFailed   the request itself is wrong: key, path, size; look at `status` and `detail`
+└── Unavailable     not confirmed in time; send the same again later, with the same ids
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class ClientError(Exception):
+    """Root of what this client raises on purpose."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why one event was rejected. `reason` is a code to match on, `field` the dotted path in the event."""
+
+    id: str
+    source: str
+    reason: str
+    field: str
+    message: str
+
+
+class Refused(ClientError):
+    """Some events were rejected; the others of the call are stored. `accepted` counts those."""
+
+    def __init__(self, refusals: Sequence[Refusal], accepted: int) -> None:
+        first = refusals[0]
+        more = f" (and {len(refusals) - 1} more)" if len(refusals) > 1 else ""
+        super().__init__(f"{first.reason} in event {first.id!r}: {first.message}{more}")
+        self.refusals = tuple(refusals)
+        self.accepted = accepted
+
+
+class RequestFailed(ClientError):
+    """The server does not take this request. Nothing of it was stored."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(f"HTTP {status}: {detail}")
+        self.status = status
+        self.detail = detail
+
+
+class Unavailable(ClientError):
+    """No confirmation after every attempt. What was sent may be stored: send it again with the same ids."""
+
+    def __init__(self, detail: str, attempts: int) -> None:
+        super().__init__(f"not confirmed after {attempts} attempts: {detail}")
+        self.detail = detail
+        self.attempts = attempts
