@@ -21,7 +21,7 @@ esac
 echo "installing into $venv (Python $version) …"
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
-"$venv/bin/uv" pip install --quiet --compile-bytecode --python "$venv/bin/python" -c constraints.txt -e '.[local,learn,dev]' -e api/client
+"$venv/bin/uv" pip install --quiet --system-certs --compile-bytecode --python "$venv/bin/python" -c constraints.txt -e '.[local,learn,dev]' -e api/client
 "$venv/bin/python" -P -m infra.local.broker fetch
 echo "$((SECONDS - started))" > "$venv/.installed"
 echo "installed in $((SECONDS - started)) s"
