@@ -73,8 +73,8 @@ class StreamWorker:
 
         Raises Fatal if Faust ends by itself.
         """
-        # What exists now lives as long as the process. Collections would walk through it again and again:
-        # with the default thresholds they take half of all time that is spent on a batch.
+        # What exists now lives as long as the process: collections need not walk through it again and again.
+        # A batch makes many short-lived objects, so collect less often than by default.
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)

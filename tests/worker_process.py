@@ -29,6 +29,9 @@ from streams.fold import FOLD_VERSION
 from streams.ports import Block
 from streams.settings import StreamSettings
 
+#: What a worker must never import (L12).
+_HEAVY = {"torch", "evidently", "optuna", "transformers", "sentence_transformers", "pandas", "chdb"}
+
 
 class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What to run, and where it fails."""
@@ -79,6 +82,7 @@ async def work(options: WorkerOptions) -> None:
         )
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.stop)
         await worker.run()
+    print("heavy modules:", sorted(_HEAVY & sys.modules.keys()), flush=True)
 
 
 @contextmanager

@@ -88,6 +88,12 @@ def _of_arriving(f: Figures) -> list[Finding]:
                 f"mend the sender; `ratchet trace {row.example}` shows an original",
             )
         )
+    if not f.documents:
+        found.append(
+            Finding(
+                "problem", "there are no documents", "`ratchet documents load PATH`, or POST /v1/documents"
+            )
+        )
     doubted = sum(row.time_doubted for row in f.events)
     if doubted:
         found.append(
@@ -155,12 +161,6 @@ def _of_queries(f: Figures) -> list[Finding]:
                 f"({_examples(f.unknown.hit_examples)})",
                 "load them (`ratchet documents load PATH`) under the ids that the hits use: nothing can be "
                 "learned about a document without its text",
-            )
-        )
-    if not f.documents:
-        found.append(
-            Finding(
-                "problem", "there are no documents", "`ratchet documents load PATH`, or POST /v1/documents"
             )
         )
     return found

@@ -1,4 +1,4 @@
-"""The reference of the command line, made from the commands themselves: `python -P -m api.cli.manual FILE`."""
+"""The reference of the command line, made from its commands: `python -P -m api.cli.manual docs/cli.md`."""
 
 from __future__ import annotations
 

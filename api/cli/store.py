@@ -23,7 +23,7 @@ _FRAME: Final = re.compile(
 )
 #: What the parser says at length after its reason.
 _TAIL: Final = re.compile(
-    r"[.:] (?:Expected one of: .{160,}|In scope SELECT formatQuery\(.*\))(?= \([A-Z_]+\)\Z|\Z)"
+    r"[.:] (?:Expected one of: .{160,}?|In scope SELECT formatQuery\(.*\))(?= \([A-Z_]+\)\Z|\Z)"
 )
 _ESCAPES: Final = str.maketrans(
     {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\0": "\\0", "'": "\\'"}

@@ -1,0 +1,68 @@
+"""The rows of a log do not depend on its order, its repetitions or the cuts of its batches (L3, L5)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.envelope import Event
+from streams.batch import BatchProcessor
+from streams.memory import MemoryLog, MemoryStore
+from streams.ports import Table
+from streams.settings import StreamSettings
+from tests.small_log import asked, clicked, conversation, messages_of, received_again, retracted
+
+TALK = conversation("q1", arm="new")
+EVENTS = [
+    *TALK,
+    received_again(TALK[0], at_s=40),
+    clicked("q1", "d3", at_s=50),
+    *conversation("q2", user="bob", at_s=10),
+    retracted("q2", "q2-click", at_s=5),
+    asked("q2", user="eve", at_s=3),
+    clicked("waits", at_s=60),
+    *conversation("q1", tenant="other"),
+]
+TABLES: tuple[Table, ...] = ("events", "episodes", "contributions")
+
+
+def rows_of(events: list[Event], cut: int, forget_every: int) -> dict[str, list[tuple[Any, ...]]]:
+    """(key, hash) of every row that a reader sees; positions are in no hash."""
+    store = MemoryStore()
+    processor = BatchProcessor(store, store, MemoryLog(), StreamSettings())
+
+    async def process() -> None:
+        messages = messages_of(events)
+        for number, start in enumerate(range(0, len(messages), cut)):
+            if number % forget_every == 0:
+                processor.forget()
+            await processor.process("interactions", messages[start : start + cut])
+
+    asyncio.run(process())
+    return {
+        table: [
+            (row["tenant"], row["query_id"], row.get("unit"), row["row_hash"])
+            for row in store.rows(table)
+            if not row.get("deleted")
+        ]
+        for table in TABLES
+    }
+
+
+EXPECTED = rows_of(EVENTS, 1000, 1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    order=st.permutations(EVENTS),
+    repeated=st.lists(st.sampled_from(EVENTS), max_size=8),
+    cut=st.sampled_from([1, 7, 1000]),
+    forget_every=st.sampled_from([1, 2, 100]),
+)
+def test_any_order_repetition_and_cut_gives_the_same_rows(
+    order: list[Event], repeated: list[Event], cut: int, forget_every: int
+) -> None:
+    assert rows_of(order + repeated, cut, forget_every) == EXPECTED
