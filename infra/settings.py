@@ -10,7 +10,9 @@ from msgspec import Meta, Struct
 class KafkaSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The log."""
 
-    bootstrap: Annotated[str, Meta(description="host:port of the brokers, comma-separated")] = "127.0.0.1:9092"
+    bootstrap: Annotated[str, Meta(description="host:port of the brokers, comma-separated")] = (
+        "127.0.0.1:9092"
+    )
     replication: Annotated[int, Meta(ge=1, description="copies of each topic; 3 outside a laptop")] = 1
     allow_forgetting: Annotated[bool, Meta(description="start although a log topic deletes records")] = False
 
@@ -28,6 +30,6 @@ class ClickHouseSettings(Struct, frozen=True, kw_only=True, forbid_unknown_field
 class ArtifactSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where versions and datasets lie."""
 
-    directory: Annotated[str, Meta(description="shared by learner and search; relative to the data directory")] = (
+    directory: Annotated[str, Meta(description="of learner and search; relative to the data directory")] = (
         "artifacts"
     )
