@@ -22,6 +22,7 @@ async def main(settings: Settings, place: Place) -> None:
     from api.http.metrics import make_metric
     from api.http.monitor import create_monitor
     from api.processes.learner_ports import LogFolds
+    from api.processes.quality import QualityFeed
     from infra.clickhouse.connection import open_client
     from infra.clickhouse.learning import ClickHouseQueryFeed, ClickHouseUnitMeasures
     from infra.kafka.lifecycle import KafkaLifecycleLog, LifecycleTail
@@ -58,11 +59,17 @@ async def main(settings: Settings, place: Place) -> None:
                     )
                     await journal.lifecycle.append(configured)
             folds = LogFolds(bootstrap, settings.streams.group)
+            feed = QualityFeed(
+                ClickHouseQueryFeed(client, settings.watch.settle_s),
+                lambda tenant: lifecycle.current(tenant).champion,
+                reference_queries=settings.watch.reference_queries,
+                window_queries=settings.watch.window_queries,
+            )
             learner = Learner(
                 settings.learner,
                 settings.watch,
                 journal,
-                ClickHouseQueryFeed(client),
+                feed,
                 test,
                 TrainingSteps(
                     settings.learner,
@@ -79,6 +86,8 @@ async def main(settings: Settings, place: Place) -> None:
             steps = make_metric(telemetry.LEARNER_STEPS, registry)
             steps_seen = 0
             stage = make_metric(telemetry.LEARNER_STAGE, registry)
+            quality = make_metric(telemetry.QUALITY_RATIO, registry)
+            reference = make_metric(telemetry.QUALITY_REFERENCE_RATIO, registry)
             running = asyncio.create_task(learner.run(tuple(settings.tenants)), name="learner")
             running.add_done_callback(lambda _: told.set())
 
@@ -93,6 +102,13 @@ async def main(settings: Settings, place: Place) -> None:
                     stage.clear()
                     for tenant, step in learner.present.items():
                         stage.labels(tenant, step).set(1)
+                    for gauge in (quality, reference):
+                        gauge.clear()  # a share that cannot be said is no figure
+                    for tenant, shares in feed.shares().items():
+                        if shares.window is not None:
+                            quality.labels(tenant).set(shares.window)
+                        if shares.reference is not None:
+                            reference.labels(tenant).set(shares.reference)
                     await asyncio.sleep(1.0)
 
             reporting = asyncio.create_task(report())

@@ -15,6 +15,11 @@ from schemas.interactions import Exposure
 
 #: Times travel as microseconds since 1970: exact, and the same whatever the client's time zone.
 _QUERIES: Final = """
+WITH
+    first_received_at + toIntervalMillisecond({{settle_ms:UInt32}}) AS settled_at,
+    arrayFilter(
+        f -> f.2 = 'human' AND f.5 <= settled_at,
+        arrayZip(feedback_kind, feedback_rater, feedback_rank, feedback_value, feedback_time)) AS told
 SELECT
     query_id,
     toUnixTimestamp64Micro(first_received_at) AS received_us,
@@ -24,11 +29,10 @@ SELECT
     exposures_experiment,
     exposures_arm,
     hit_scores,
-    arrayMin(arrayFilter(r -> r > 0, arrayMap(
-        (kind, rater, rank) -> if(kind = 'click' AND rater = 'human', ifNull(rank, 0), 0),
-        feedback_kind, feedback_rater, feedback_rank))) AS clicked_rank,
-    thumbs_up,
-    thumbs_down
+    arrayMin(arrayMap(
+        f -> ifNull(f.3, 0), arrayFilter(f -> f.1 = 'click' AND f.3 > 0, told))) AS clicked_rank,
+    arrayCount(f -> f.1 = 'thumb' AND f.4 > 0, told) AS up,
+    arrayCount(f -> f.1 = 'thumb' AND f.4 < 0, told) AS down
 FROM {views}.episodes
 WHERE tenant = {{tenant:String}} AND has_query
     AND first_received_at <= fromUnixTimestamp64Micro({{until:Int64}}, 'UTC')
@@ -60,10 +64,15 @@ _MICROSECOND: Final = dt.timedelta(microseconds=1)
 
 
 class ClickHouseQueryFeed:
-    """`QueryFeed` over the view `episodes`."""
+    """`QueryFeed` over the view `episodes`.
 
-    def __init__(self, client: Client, databases: Databases = LIVE) -> None:
+    Only feedback of the first `settle_s` counts: an old query has had longer to collect clicks than a recent
+    one, which would look like drift, and a replay after a restart would see more than the first look did.
+    """
+
+    def __init__(self, client: Client, settle_s: float, databases: Databases = LIVE) -> None:
         self._client = client
+        self._settle_ms = int(settle_s * 1000)
         self._sql = _QUERIES.format(views=databases.views)
         self._count_sql = _COUNT.format(views=databases.views)
 
@@ -80,6 +89,7 @@ class ClickHouseQueryFeed:
                 "until": (until - _EPOCH) // _MICROSECOND,
                 "after": (received - _EPOCH) // _MICROSECOND,
                 "after_id": query_id,
+                "settle_ms": self._settle_ms,
                 "page": limit,
             },
             "reading queries for the watch",

@@ -65,11 +65,17 @@ def split_of(tenant: str, salt: str, leader_text: str, shares: Sequence[float]) 
     return SPLITS[len(SPLITS) - 1 if index is None else index]
 
 
-def near_any(vectors: Vectors, others: Vectors, threshold: float) -> npt.NDArray[np.bool_]:
-    """(n,) whether a row has one of `others` at cosine ≥ the threshold. vectors: (n, d), others: (m, d)."""
-    near = np.zeros(len(vectors), np.bool_)
+def near_earlier(vectors: Vectors, rows: Indices, others: Indices, threshold: float) -> npt.NDArray[np.bool_]:
+    """(len(rows),) whether a row of `others` stands earlier and has cosine ≥ the threshold.
+
+    vectors: (n, d), earliest first; rows, others: places in it. Of a train and a judge question that are too
+    similar the later one is left out: then no version, trained before the later one came or after, has seen a
+    judge question.
+    """
+    near = np.zeros(len(rows), np.bool_)
     if len(others):
-        for start in range(0, len(vectors), _BLOCK):
-            block = vectors[start : start + _BLOCK]
-            near[start : start + _BLOCK] = (block @ others.T).max(axis=1) >= threshold
+        for start in range(0, len(rows), _BLOCK):
+            block = rows[start : start + _BLOCK]
+            similar = vectors[block] @ vectors[others].T >= threshold
+            near[start : start + _BLOCK] = (similar & (others[None, :] < block[:, None])).any(axis=1)
     return near

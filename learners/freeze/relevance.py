@@ -110,8 +110,12 @@ def estimate_relevance(
     for row, (own_documents, own_clicks, own_mass) in enumerate(evidence):
         near = [(evidence[j], w) for j, w in zip(places[row], weights[row], strict=True) if w > 0]
         documents, inverse = np.unique(np.concatenate([e[0] for e, _ in near]), return_inverse=True)
-        clicks = np.bincount(inverse, np.concatenate([e[1] * w for e, w in near]), len(documents))
-        mass = np.bincount(inverse, np.concatenate([e[2] * w for e, w in near]), len(documents))
+        clicks, mass = (
+            np.bincount(
+                inverse, np.concatenate([e[part] * w for e, w in near]), minlength=len(documents)
+            ).astype(np.float64)
+            for part in (1, 2)
+        )
         own_clicks_here, own_mass_here = np.zeros(len(documents)), np.zeros(len(documents))
         mine = np.searchsorted(documents, own_documents)
         own_clicks_here[mine], own_mass_here[mine] = own_clicks, own_mass

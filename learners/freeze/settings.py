@@ -35,20 +35,25 @@ class FreezeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     #: A judgement (thumb, stars, label) of full weight counts as much as this many expected clicks.
     judgement_clicks: Annotated[float, Meta(gt=0)] = 2.0
 
-    #: From this lift on a document is a positive; below `negative_lift`, with at least `negative_clicks`
-    #: expected, it is a vetted negative. What lies between is neither, and is no in-batch negative.
+    #: From this lift on a document is a positive, at most below `negative_lift` a vetted negative. What lies
+    #: between is neither. `negative_lift` below `prior_lift`: only looks without a click bring a document
+    #: there.
     positive_lift: Annotated[float, Meta(gt=0)] = 0.8
-    negative_lift: Annotated[float, Meta(gt=0)] = 0.3
-    negative_clicks: Annotated[float, Meta(gt=0)] = 0.5
+    negative_lift: Annotated[float, Meta(gt=0)] = 0.4
     positives: Annotated[int, Meta(ge=1)] = 8
     negatives: Annotated[int, Meta(ge=0)] = 5
     #: In validation and judge a document has a label if at least this many clicks were expected of it.
-    label_clicks: Annotated[float, Meta(gt=0)] = 0.2
+    label_clicks: Annotated[float, Meta(gt=0)] = 0.1
 
     #: Below these a training is not worth its time, and a judge could not admit anything.
     minimum_train_questions: Annotated[int, Meta(ge=1)] = 200
     minimum_validation_groups: Annotated[int, Meta(ge=1)] = 30
     minimum_judge_groups: Annotated[int, Meta(ge=1)] = 50
+    #: Standard deviations by which similar questions' feedback agrees beyond chance (`relevance.agreement`):
+    #: feedback that agrees less says nothing about relevance, and training on it would only add noise.
+    minimum_agreement: float = 3.0
+    #: The same of the judge's own questions, of which there are fewer.
+    minimum_judge_agreement: float = 2.0
 
     @property
     def shares(self) -> tuple[float, float, float]:

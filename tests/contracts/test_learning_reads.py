@@ -1,0 +1,147 @@
+"""What the learner reads from the real engine: queries in their order, and what an experiment's units did."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from collections.abc import Iterator
+
+import pytest
+from clickhouse_connect.driver.client import Client
+from msgspec import Struct
+
+from infra.clickhouse.connection import open_client
+from infra.clickhouse.learning import ClickHouseQueryFeed, ClickHouseUnitMeasures
+from infra.clickhouse.migrate import migrate
+from infra.clickhouse.sink import ClickHouseRecordLookup, ClickHouseRowSink
+from learners.ports import Offsets
+from schemas.codec import encode_event, seal_event
+from schemas.interactions import Exposure, FeedbackGiven, Hit, QueryAsked, RetrievalServed, Target
+from schemas.topics import INTERACTIONS, record_key
+from streams.batch import BatchProcessor
+from streams.memory import MemoryLog
+from streams.ports import Message
+from streams.settings import StreamSettings
+from tests.live_services import running_engine
+
+pytestmark = pytest.mark.service
+START = dt.datetime(2026, 3, 1, 9, 0, tzinfo=dt.UTC)
+SETTLE_S = 30.0
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """A client of a real engine with our tables."""
+    with running_engine(tmp_path_factory.mktemp("engine")) as settings:
+        opened = open_client(settings)
+        migrate(opened)
+        yield opened
+
+
+def at(seconds: float) -> dt.datetime:
+    return START + dt.timedelta(seconds=seconds)
+
+
+def store(client: Client, tenant: str, payloads: list[tuple[Struct, float]]) -> None:
+    """Fold and write these payloads, received at these seconds."""
+    processor = BatchProcessor(
+        ClickHouseRowSink(client), ClickHouseRecordLookup(client), MemoryLog(), StreamSettings()
+    )
+    messages = []
+    for number, (payload, seconds) in enumerate(payloads):
+        event = seal_event(payload, id=f"e{number}", source="t", tenant=tenant, recordedtime=at(seconds))
+        key = record_key(tenant, event.subject)
+        messages.append(Message(INTERACTIONS, 0, number, key, encode_event(event), 0))
+    asyncio.run(processor.process(INTERACTIONS, messages))
+
+
+def question(number: int, *, unit: str = "u", exposures: tuple[Exposure, ...] = ()) -> QueryAsked:
+    return QueryAsked(query_id=f"q{number:03}", text=f"text {number}", user=unit, exposures=exposures)
+
+
+def served(number: int) -> RetrievalServed:
+    hits = tuple(Hit(document_id=f"d{rank}", rank=rank, score=1 / rank) for rank in (1, 2, 3))
+    return RetrievalServed(
+        query_id=f"q{number:03}", retrieval_id=f"r{number}", pipeline_version="1.0.0", hits=hits
+    )
+
+
+def click(number: int, document: str) -> FeedbackGiven:
+    target = Target(kind="document", document_id=document)
+    return FeedbackGiven(query_id=f"q{number:03}", kind="click", target=target)
+
+
+def thumb(number: int, value: float) -> FeedbackGiven:
+    return FeedbackGiven(query_id=f"q{number:03}", kind="thumb", value=value)
+
+
+async def test_queries_come_in_order_in_pages_and_settled_only(client: Client) -> None:
+    tenant = "pages"
+    rows: list[tuple[Struct, float]] = []
+    for number in range(10):
+        rows += [(question(number), number * 10.0), (served(number), number * 10.0)]
+    await asyncio.to_thread(store, client, tenant, rows)
+    feed = ClickHouseQueryFeed(client, SETTLE_S)
+    seen: list[str] = []
+    cursor = None
+    while page := await feed.after(tenant, cursor, at(75), 3):
+        seen += [query.query_id for query in page]
+        cursor = (page[-1].received_at, page[-1].query_id)
+    assert seen == [f"q{number:03}" for number in range(8)]
+    assert await feed.count_since(tenant, at(20), at(75)) == 5
+    assert await feed.after("nobody", None, at(75), 3) == []
+
+
+async def test_only_feedback_of_the_first_seconds_counts(client: Client) -> None:
+    tenant = "settled"
+    rows: list[tuple[Struct, float]] = [
+        (question(1), 0),
+        (served(1), 0),
+        (click(1, "d3"), 5),
+        (click(1, "d1"), 40),
+        (thumb(1, 1), 6),
+        (thumb(1, -1), 50),
+        (question(2), 1),
+        (served(2), 1),
+    ]
+    await asyncio.to_thread(store, client, tenant, rows)
+    clicked, quiet = await ClickHouseQueryFeed(client, SETTLE_S).after(tenant, None, at(100), 10)
+    assert (clicked.clicked_rank, clicked.thumbs_up, clicked.thumbs_down) == (3, 1, 0)
+    assert clicked.scores == (1.0, 0.5, 1 / 3)
+    assert (clicked.text, clicked.unit, clicked.pipeline_version) == ("text 1", "u", "1.0.0")
+    assert (quiet.clicked_rank, quiet.thumbs_up) == (None, 0)
+    assert clicked.received_at == at(0)
+
+
+async def test_units_are_summed_and_those_in_two_arms_are_left_out(client: Client) -> None:
+    tenant = "units"
+
+    def exposed(arm: str) -> tuple[Exposure, ...]:
+        return (Exposure("exp", arm),)
+
+    rows: list[tuple[Struct, float]] = [
+        (question(1, unit="a", exposures=exposed("champion")), 0),
+        (served(1), 0),
+        (click(1, "d2"), 1),
+        (question(2, unit="a", exposures=exposed("champion")), 10),
+        (served(2), 10),
+        (question(3, unit="b", exposures=exposed("challenger")), 11),
+        (served(3), 11),
+        (click(3, "d1"), 12),
+        (question(4, unit="c", exposures=exposed("champion")), 13),
+        (question(5, unit="c", exposures=exposed("challenger")), 14),
+        (question(6, unit="d"), 15),
+    ]
+    await asyncio.to_thread(store, client, tenant, rows)
+    offsets: Offsets = {"interactions": {"0": 11}}
+
+    async def committed() -> Offsets:
+        return offsets
+
+    found = await ClickHouseUnitMeasures(client, committed)(tenant, "exp", ("clicked", "reciprocal_rank"))
+    assert found.exposed == {"champion": 1, "challenger": 1}
+    assert (found.excluded_units, found.offsets) == (1, offsets)
+    by_unit = {row.unit: (row.arm, row.queries, row.total) for row in found.measures["clicked"]}
+    assert by_unit == {"a": ("champion", 2, 1.0), "b": ("challenger", 1, 1.0)}
+    ranks = {row.unit: row.total for row in found.measures["reciprocal_rank"]}
+    assert ranks == {"a": 0.5, "b": 1.0}

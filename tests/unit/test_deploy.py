@@ -1,0 +1,137 @@
+"""The production files agree with the code and with each other. Nothing here starts a container."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from api.settings import Settings, load_settings
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "infra" / "deploy"
+yaml: Any = importlib.import_module("yaml")  # without types, whether or not its stubs are installed
+
+COMPOSE: dict[str, Any] = yaml.safe_load((FOLDER / "compose.yaml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+#: Service → its settings' section of addresses.
+OURS = {"api": "api", "search": "search_http", "streams": "streams_http", "learner": "learner_http"}
+
+
+@pytest.fixture(scope="module")
+def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The secrets of a stack, made by the script."""
+    directory = tmp_path_factory.mktemp("deploy") / "secrets"
+    make_secrets(directory)
+    return directory
+
+
+def make_secrets(directory: Path) -> None:
+    """Run the script."""
+    subprocess.run([FOLDER / "make_secrets.sh", directory], check=True, capture_output=True, timeout=30)
+
+
+def variables(service: str, secrets: Path) -> dict[str, str]:
+    """The service's environment, with the secrets where they lie here."""
+    environment: dict[str, str] = SERVICES[service]["environment"]
+    return {name: value.replace("/run/secrets", str(secrets)) for name, value in environment.items()}
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_a_service_gets_settings_that_exist_and_its_secrets(service: str, secrets: Path) -> None:
+    settings = load_settings(FOLDER, variables(service, secrets)).settings
+    assert settings.kafka.bootstrap == "kafka:9092"
+    store, tenant = settings.clickhouse, settings.tenants["default"]
+    for file, value in (
+        ("clickhouse_password", store.password),
+        ("analyst_password", store.analyst_password),
+        ("tenant_key", tenant.key),
+    ):
+        given = file in SERVICES[service]["secrets"]
+        assert value == ((secrets / file).read_text() if given else "")
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_a_service_runs_a_process_and_is_asked_where_it_listens(service: str) -> None:
+    described = SERVICES[service]
+    module = described["command"][0]
+    assert callable(importlib.import_module(module).main)
+    port = getattr(Settings(), OURS[service]).port
+    assert described["environment"]["HEALTH_URL"] == f"http://127.0.0.1:{port}/healthz"
+    learns = described["build"].get("args") == {"EXTRA": "learn"}
+    assert learns == (service in ("search", "learner"))
+
+
+def test_no_secret_is_written_down() -> None:
+    text = (FOLDER / "compose.yaml").read_text() + (FOLDER / "Dockerfile").read_text()
+    for name, value in re.findall(r"(\w*(?:PASSWORD|KEY)\w*)[:=] *(\S+)", text):
+        assert name.endswith("_FILE"), name
+        assert value.startswith("/run/secrets/"), value
+    settings = (FOLDER / "ratchet.toml").read_text()
+    assert not re.search(r"^\s*(key|password|analyst_password)\s*=", settings, flags=re.MULTILINE)
+
+
+def test_what_services_refer_to_is_there() -> None:
+    volumes, secrets = set(COMPOSE["volumes"]), set(COMPOSE["secrets"])
+    for described in SERVICES.values():
+        assert set(described.get("depends_on", {})) <= set(SERVICES)
+        for secret in described.get("secrets", ()):
+            assert (secret if isinstance(secret, str) else secret["source"]) in secrets
+        for volume in described.get("volumes", ()):
+            source = volume.partition(":")[0]
+            assert (FOLDER / source).exists() if source.startswith(".") else source in volumes
+
+
+def test_learner_and_search_share_their_artifacts() -> None:
+    assert "learning:/ratchet/var" in SERVICES["search"]["volumes"]
+    assert "learning:/ratchet/var" in SERVICES["learner"]["volumes"]
+
+
+def test_prometheus_scrapes_every_process() -> None:
+    config = yaml.safe_load((FOLDER / "prometheus" / "prometheus.yml").read_text())
+    targets = {job["job_name"]: job["static_configs"][0]["targets"] for job in config["scrape_configs"]}
+    assert targets == {
+        f"ratchet-{service}": [f"{service}:{getattr(Settings(), section).port}"]
+        for service, section in OURS.items()
+    }
+
+
+def test_the_image_holds_the_wheel_and_its_user_is_not_root() -> None:
+    text = (FOLDER / "Dockerfile").read_text()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    packages = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    assert set(re.findall(r"^COPY (\w+) \1$", text, flags=re.MULTILINE)) == set(packages)
+    extras = set(project["project"]["optional-dependencies"])
+    assert set(re.findall(r"--build-arg EXTRA=(\w+)", text)) <= extras
+    assert re.search(r"^USER (?!root|0)\w+$", text, flags=re.MULTILINE)
+    assert "HEALTHCHECK" in text
+
+
+def test_secrets_are_made_once(tmp_path: Path) -> None:
+    make_secrets(tmp_path / "secrets")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "secrets").iterdir()}
+    make_secrets(tmp_path / "secrets")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "secrets").iterdir()} == before
+    made = [before[name] for name in ("tenant_key", "clickhouse_password", "analyst_password")]
+    assert len(set(made)) == 3
+    assert all(len(secret) >= 32 for secret in made)
+    assert (tmp_path / "secrets").stat().st_mode & 0o077 == 0
+
+
+def test_clickhouse_learns_hashes_only(secrets: Path) -> None:
+    text = (secrets / "clickhouse_users.xml").read_text()
+    users = ElementTree.fromstring(text).find("users")
+    assert users is not None
+    assert [user.tag for user in users] == ["default", "ratchet", "analyst"]
+    for user, file in (("ratchet", "clickhouse_password"), ("analyst", "analyst_password")):
+        password = (secrets / file).read_bytes()
+        assert users.findtext(f"{user}/password_sha256_hex") == hashlib.sha256(password).hexdigest()
+        assert password.decode() not in text
+    assert users.findtext("analyst/grants/query") == "GRANT SELECT ON ratchet.*"
