@@ -23,6 +23,8 @@ from streams.settings import StreamSettings
 
 FILE_NAME: Final = "ratchet.toml"
 ENV_PREFIX: Final = "RATCHET_"
+#: `RATCHET_CLICKHOUSE__PASSWORD_FILE` names a file that holds `clickhouse.password`: secrets come as files.
+FILE_SUFFIX: Final = "_file"
 #: Variables with our prefix that are no settings: they say where and who, and are read before settings are.
 RESERVED: Final = frozenset({"RATCHET_DIRECTORY", "RATCHET_KEY", "RATCHET_URL", "RATCHET_SEARCH_URL"})
 
@@ -178,9 +180,18 @@ def _env_value(key: str, text: str) -> object:
 
 def _take_variable(tree: dict[str, Any], origins: dict[str, str], name: str, text: str, origin: str) -> None:
     key = name.removeprefix(ENV_PREFIX).lower().replace("__", ".")
+    if key.endswith(FILE_SUFFIX):
+        key, text = key.removesuffix(FILE_SUFFIX), _read_value(text, origin)
     _check_key(key, origin)
     _put(tree, key, _env_value(key, text))
     origins[key] = origin
+
+
+def _read_value(path: str, origin: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{origin} names {path!r}, which cannot be read as text: {error}") from error
 
 
 def _put(tree: dict[str, Any], key: str, value: object) -> None:
