@@ -14,7 +14,8 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from api.cli.project import LOCAL_TENANT, Project
+from api.cli.door import tenant_option
+from api.cli.project import Project
 
 #: An evaluation of a few thousand questions takes a minute; an hour is a mistake.
 TIMEOUT_S = 3600.0
@@ -40,8 +41,8 @@ MEMORY_BYTES = 8_000_000_000
     type=click.Path(exists=True, path_type=Path),
     help="JSONL with texts: questions near to none of them make slices of their own.",
 )
-@click.option("--tenant", default=LOCAL_TENANT, show_default=True)
-@click.option("--seed", default=0, show_default=True)
+@tenant_option
+@click.option("--seed", default=0, show_default=True, help="Of the bootstrap.")
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
 @click.pass_obj
 def evaluate(

@@ -160,7 +160,9 @@ async def followed(
 
     from infra.kafka.lifecycle import LifecycleTail
 
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    # what goes wrong is said in one sentence below
+    for name in ("aiokafka", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     steps: list[Step] = []
 
     def take(event: Event, outcome: Outcome, _: LifecycleState) -> None:

@@ -116,7 +116,11 @@ def _text(value: Any) -> str:
         return "NULL"
     if isinstance(value, float):
         return f"{value:.12g}"
-    return msgspec.json.encode(value).decode()
+    if isinstance(value, list):
+        return f"[{', '.join(map(_text, value))}]"
+    if isinstance(value, dict):  # a tuple with named parts: the names would only take room here
+        return f"({', '.join(map(_text, value.values()))})"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _cell(value: Any) -> Text:

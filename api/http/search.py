@@ -66,7 +66,8 @@ def create_search_app(
 
     def handle_fatal(_request: Request[Any, Any, Any], error: Fatal) -> Response[bytes]:
         on_fatal(error)
-        return problem_response(Problem(500, "internal", "this process is stopping; send again"))
+        text = "this process is stopping; ask again with the same query_id"
+        return problem_response(Problem(503, "unconfirmed", text, headers=retry_after(1.0)))
 
     def handle_unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
         log.error("unexpected", path=request.url.path, method=request.method, exc_info=error)

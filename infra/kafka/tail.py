@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
 
 from schemas.errors import Fatal, Retryable
 
@@ -44,8 +45,8 @@ class TopicTail:
         self.failure: BaseException | None = None
 
     async def __aenter__(self) -> Self:
-        await self._consumer.start()
         try:
+            await self._consumer.start()
             partitions = sorted(self._consumer.assignment())
             if not partitions:
                 raise Retryable(f"topic {self._topic!r} does not exist yet; create the topics first")
@@ -54,6 +55,9 @@ class TopicTail:
             self._end_at_start = {tp.partition: end for tp, end in ends.items()}
             for tp in partitions:
                 self._position[tp.partition] = await self._consumer.position(tp)
+        except KafkaError as error:
+            await self._consumer.stop()
+            raise Retryable(f"topic {self._topic!r} cannot be read: {error!r}") from error
         except BaseException:
             await self._consumer.stop()
             raise

@@ -42,10 +42,10 @@ class SearchRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     text: Annotated[str, Meta(min_length=1, max_length=8192, description="What is asked.")]
     k: Annotated[int, Meta(ge=1, description="How many hits.")] = 10
-    query_id: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
-    user: Annotated[str, Meta(max_length=200)] | None = None
-    session: Annotated[str, Meta(max_length=200)] | None = None
-    device: Annotated[str, Meta(max_length=200)] | None = None
+    query_id: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
+    user: Annotated[str, Meta(max_length=256)] | None = None
+    session: Annotated[str, Meta(max_length=256)] | None = None
+    device: Annotated[str, Meta(max_length=256)] | None = None
     attributes: dict[str, Attribute] = {}
     explore: Annotated[bool, Meta(description="False: show the pipeline's own order.")] = True
 

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from api.http.examples import example_bytes
 from ingest.admission import Admission, Rejection
+from ingest.intake import Intake
+from ingest.memory import MemoryEventLog
 from ingest.settings import IngestSettings
 from ingest.strict import MAX_ATTRIBUTES, MAX_ENTRIES, MAX_NAME_CHARACTERS, strict_twin
 from schemas.codec import content_hash, decode_event, encode_event
@@ -416,3 +418,28 @@ def test_no_event_raises_and_what_is_admitted_can_be_read(
     else:
         assert result.reason
         assert result.message
+
+
+async def test_the_events_of_a_request_keep_their_order_in_received_time() -> None:
+    log = MemoryEventLog()
+    raws = [
+        msgspec.json.encode(
+            {
+                "specversion": "1.0",
+                "id": f"e{number}",
+                "source": "app",
+                "type": "ratchet.document.stored.v1",
+                "data": {"document_id": "d", "text": f"text {number}"},
+            }
+        )
+        for number in range(5)
+    ]
+    received = dt.datetime(2026, 1, 5, tzinfo=dt.UTC)
+    await Intake(log, IngestSettings(), code_version="t").take(
+        raws, tenant="acme", door="http", received=received
+    )
+    times = sorted(decode_event(value).recordedtime for _, value in log.records["documents"])
+    ids = [decode_event(value).id for _, value in log.records["documents"]]
+    assert ids == ["e0", "e1", "e2", "e3", "e4"]
+    assert len(set(times)) == 5
+    assert times[0] == received
