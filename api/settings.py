@@ -16,6 +16,7 @@ from msgspec import Meta, Struct
 
 from infra.settings import ArtifactSettings, ClickHouseSettings, KafkaSettings
 from ingest.settings import IngestSettings
+from learners.freeze.settings import FreezeSettings
 from learners.settings import LearnerSettings, SearchSettings
 from learners.watch.settings import WatchSettings
 from schemas.errors import RatchetError
@@ -71,6 +72,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     streams: StreamSettings = StreamSettings()
     search: SearchSettings = SearchSettings()
     watch: WatchSettings = WatchSettings()
+    freeze: FreezeSettings = FreezeSettings()
     learner: LearnerSettings = LearnerSettings()
     tenants: dict[str, TenantSettings] = {}
     log: LogSettings = LogSettings()

@@ -14,7 +14,6 @@ from api.cli.findings import Finding, find, training_needs
 from api.cli.project import Project
 from api.cli.store import AnalystStore
 from learners.freeze.readiness import Need
-from learners.freeze.settings import FreezeSettings
 
 _MARKS = {"problem": ("✗", "red"), "hint": ("·", "yellow"), "good": ("✓", "green")}
 
@@ -33,7 +32,7 @@ def doctor(project: Project, tenant: str, as_json: bool) -> None:
 
     settings = project.settings
     figures = examine(AnalystStore(settings.clickhouse), known_tenant(settings, tenant), read_lag(settings))
-    rules = FreezeSettings()
+    rules = project.settings.freeze
     findings, needs = find(figures, rules), training_needs(figures, rules)
     if as_json:
         body = {

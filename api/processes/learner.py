@@ -73,6 +73,7 @@ async def main(settings: Settings, place: Place) -> None:
                 test,
                 TrainingSteps(
                     settings.learner,
+                    settings.freeze,
                     Artifacts(place.data / settings.artifacts.directory),
                     place.data / "log",
                     journal,

@@ -45,9 +45,10 @@ class Journal:
         )
         outcome = await self.lifecycle.append(event)
         log.info(
-            "%s %s",
+            "%s %s%s",
             event_type.short,
             "accepted" if outcome.accepted else f"ignored: {outcome.reason}",
+            f" ({reason})" if (reason := getattr(payload, "reason", "")) else "",
             extra={"tenant": tenant, "event_id": event.id, "causation_id": cause},
         )
         return outcome

@@ -11,6 +11,7 @@ import msgspec
 from learners.artifacts import Artifacts
 from learners.children import Bounds, ChildFailed, run_child
 from learners.daemon.journal import Journal
+from learners.freeze.settings import FreezeSettings
 from learners.ports import DocumentsAsOf, EpisodesAsOf, LogOffsets
 from learners.settings import LearnerSettings
 from learners.statistics.spending import spend
@@ -44,6 +45,7 @@ class TrainingSteps:
     def __init__(
         self,
         settings: LearnerSettings,
+        freezing: FreezeSettings,
         artifacts: Artifacts,
         logs: Path,
         journal: Journal,
@@ -52,6 +54,7 @@ class TrainingSteps:
         offsets: LogOffsets,
     ) -> None:
         self._settings = settings
+        self._freezing = freezing
         self._artifacts = artifacts
         self._log = logs / "learner-children.log"
         self._journal = journal
@@ -84,6 +87,7 @@ class TrainingSteps:
             base=str(self._artifacts.version(tenant, state.base or step.training.champion)),
             datasets=str(self._artifacts.dataset(tenant, "x").parent),
             seed=step.training.seed,
+            settings=self._freezing,
         )
         try:
             done = await run_child(f"{_TASKS}:freeze_dataset", task, FreezeDone, self._bounds, self._log)

@@ -16,6 +16,15 @@ from tests.live_services import wait_for
 
 BIN = Path(sys.executable).parent
 START_S = 180.0
+SETTINGS = """
+[learner]
+poll_s = 1.0
+trials = 2
+max_training_questions = 100
+
+[tenants.learning]
+key = "key-of-learning"
+"""
 
 
 class LiveStack:
@@ -61,7 +70,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveStack]:
     for room in ("api", "schemas", "tests", "streams", "learners", "infra"):
         (directory / room).mkdir(parents=True)
         (directory / room / "__init__.py").write_text("raise ImportError('this is the user's own folder')\n")
-    (directory / "ratchet.toml").write_text("[learner]\npoll_s = 1.0\n")
+    (directory / "ratchet.toml").write_text(SETTINGS)
     live = LiveStack(directory)
     # standard input is ours: the stack ends when this process does, however it ends
     up = subprocess.Popen(
