@@ -15,6 +15,8 @@ from infra.local.tcp_ports import allocate_ports
 #: One thread a library: two cores are shared by seven processes, and more threads only wait for each other.
 _QUIET_THREADS: Final = {
     "OMP_NUM_THREADS": "1",
+    # threads that wait actively take the processor from whoever serves
+    "OMP_WAIT_POLICY": "PASSIVE",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "TOKENIZERS_PARALLELISM": "false",

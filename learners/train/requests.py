@@ -12,6 +12,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from learners.freeze.settings import FreezeSettings
 from schemas.datasets import DatasetManifest
 from schemas.lifecycle import Measure, PartitionOffsets, Verdict
 
@@ -32,6 +33,8 @@ class FreezeTask(Struct, frozen=True, kw_only=True):
     #: The dataset lands in `<datasets>/<dataset_id>`.
     datasets: str
     seed: int
+    #: The rules; they stand in the manifest.
+    settings: FreezeSettings = FreezeSettings()
 
 
 class FreezeDone(Struct, frozen=True, kw_only=True):

@@ -46,17 +46,21 @@ class CrossFitted(Struct, frozen=True):
 def tune_and_score(pipeline: Pipeline, questions: Sequence[LabelledQuestion]) -> CrossFitted:
     """Fusion for `pipeline`, and its nDCG@10 without the flattery of having been chosen on these questions.
 
-    The embedder has never seen validation questions, but fusion is chosen on them (on questions that it trained
-    on, the dense arm looks better than it is). So the score is cross-fitted: groups go to folds by hash, and
-    each fold is scored with the setting that is best on the other folds. Raises ValueError with fewer than
-    two folds that have a question with a relevant document.
+    The embedder has never seen validation questions, but fusion is chosen on them (on questions that it
+    trained on, the dense arm looks better than it is). So the score is cross-fitted: groups go to folds by
+    hash, and each fold is scored with the setting that is best on the other folds. Raises ValueError with
+    fewer than two folds that have a question with a relevant document.
     """
     candidates = pipeline.candidates_many([question.text for question in questions])
-    names = pipeline.snapshot().document_ids
+    return cross_fit(candidates, pipeline.snapshot().document_ids, questions)
+
+
+def cross_fit(
+    candidates: Sequence[Candidates], names: Sequence[str], questions: Sequence[LabelledQuestion]
+) -> CrossFitted:
+    """`tune_and_score` from each question's candidates; `names` are the ids behind their positions."""
     folds = [
-        tuned
-        for fold in range(FOLDS)
-        if (tuned := _tune(candidates, names, questions, fold)) is not None
+        tuned for fold in range(FOLDS) if (tuned := _tune(candidates, names, questions, fold)) is not None
     ]
     if len(folds) < 2:
         raise ValueError(

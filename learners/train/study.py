@@ -1,10 +1,10 @@
 """Which parameters the next trial gets: Optuna's TPE, told of the finished trials each time anew.
 
-Nothing is stored: the finished trials come from the lifecycle log, and the sampler is seeded by (seed, number).
-So the same log gives the same next parameters, whoever asks and however often the learner was killed.
+Nothing is stored: the finished trials come from the log, the seed of the sampler from (seed, number). So the
+same log gives the same next parameters, whoever asks and however often the learner was killed.
 
 Trial 0 trains nothing: the champion's embedder with fusion tuned on what users do now. Trial 1 is a training
-that does well on several sets; TPE draws the others, at random as long as it knows little.
+in the middle of the space; TPE draws the others, at random as long as it knows little.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ from typing import Final
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
-from learners.train.labels import LABELLINGS
 from learners.train.requests import FinishedTrial, Parameter
 
 Parameters = dict[str, Parameter]
 
+#: Which evidence a trial trains on; `learners.train.labelling` says what each is.
+LABELLINGS: Final = ("heaviest", "spread", "spread+negatives")
 #: Trial 0: no training. The other keys of a training are absent.
 FUSION_ONLY: Final[Parameters] = {"train": False}
-#: What trial 1 does, wherever it may: the middle of the space, chosen by `docs/pipeline.md`'s measurements.
+#: What trial 1 does: the middle of the space; all evidence that a dataset holds.
 FIRST_TRAINING: Final[Parameters] = {
     "labels": "spread+negatives",
-    "learning_rate": 2e-4,
+    "learning_rate": 1e-4,
     "scale": 20.0,
     "batch_size": 32,
     "start": "champion",
@@ -39,7 +40,7 @@ def search_space(*, base_differs: bool) -> dict[str, BaseDistribution]:
     """What a training may choose. `base_differs`: the champion's embedder is not the base's."""
     return {
         "labels": CategoricalDistribution(LABELLINGS),
-        "learning_rate": FloatDistribution(5e-5, 6e-4, log=True),
+        "learning_rate": FloatDistribution(4e-5, 4e-4, log=True),
         "scale": FloatDistribution(10.0, 40.0, log=True),
         "batch_size": CategoricalDistribution((16, 32, 64)),
         "start": CategoricalDistribution(("champion", "base") if base_differs else ("champion",)),
@@ -51,8 +52,8 @@ def next_parameters(
 ) -> Parameters:
     """The parameters of trial `number`; a function of the arguments alone.
 
-    `finished`: earlier trials of this study in any order; those without a value count as failed. A trial whose
-    parameters are not of this search space (an older release ran it) teaches nothing.
+    `finished`: earlier trials of this study in any order; those without a value count as failed. A trial
+    whose parameters are not of this search space (an older release ran it) teaches nothing.
     """
     if number == 0:
         return dict(FUSION_ONLY)

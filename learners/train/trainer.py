@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 #: Longer texts are cut for training (not for search): the cost of a pass grows with its longest text.
 _MAX_TOKENS: Final = 128
+_TEXTS_PER_PASS: Final = 16
 _WARMUP_RATIO: Final = 0.1
 _MAX_GRADIENT: Final = 1.0
 #: Far below any score, and finite, so that a row without negatives has a gradient.
@@ -53,7 +54,7 @@ class TrainingSettings(Struct, frozen=True, kw_only=True):
     epochs: int = 1
     #: Of each question in one batch, drawn by weight.
     positives: int = 2
-    negatives: int = 2
+    negatives: int = 1
 
 
 class _Batch(Struct, frozen=True):
@@ -90,34 +91,36 @@ def train_embedder(
         raise ValueError(f"expected examples with a positive that is there, got {len(usable)}")
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    parameters = _freeze_word_embeddings(model)
+    parameters = _prepare(model)
     optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=0.01)
     steps = settings.epochs * math.ceil(len(usable) / settings.batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
     kept_tokens = model.max_seq_length
     model.max_seq_length = min(kept_tokens or _MAX_TOKENS, _MAX_TOKENS)
-    model.train()
     losses = []
     for batch in _batches(usable, texts, pipeline.embedder.query_prompt, settings, rng):
         loss = _loss(model, batch, settings.scale)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, _MAX_GRADIENT)
         optimizer.step()
         optimizer.zero_grad()
         schedule.step()
         losses.append(float(loss.detach()))
-    model.eval()
     model.max_seq_length = kept_tokens
     if not all(math.isfinite(loss) for loss in losses):
         raise ValueError(f"the training diverged: learning rate {settings.learning_rate:g} is too high")
     return float(np.mean(losses[-max(1, len(losses) // 4) :]))
 
 
-def _freeze_word_embeddings(model: SentenceTransformer) -> list[torch.nn.Parameter]:
+def _prepare(model: SentenceTransformer) -> list[torch.nn.Parameter]:
     """What is trained. A model without a transformer inside is trained whole."""
     inner = getattr(model[0], "auto_model", None)
-    if inner is not None and hasattr(inner, "get_input_embeddings"):
+    if inner is not None:
         inner.get_input_embeddings().requires_grad_(False)
+        # Fused attention loses on short texts: its backward pass took a third of a step.
+        inner.set_attn_implementation("eager")
+    # Without dropout: a step costs less, and one pass over the questions does not overfit.
+    model.eval()
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
@@ -187,21 +190,31 @@ def _draw_positives(
 
 def _loss(model: SentenceTransformer, batch: _Batch, scale: float) -> torch.Tensor:
     """Mean over questions of Σ_p target_p · −log(e^{s_p} / (e^{s_p} + Σ over negatives e^{s_n}))."""
-    # [q, d]
-    scores = scale * _encode(model, batch.questions) @ _encode(model, batch.documents).T
-    # [q, 1]: log-sum-exp of the row's negatives; next to nothing where there are none.
+    vectors = _encode(model, batch.questions + batch.documents)
+    questions, documents = vectors[: len(batch.questions)], vectors[len(batch.questions) :]
+    # One row a question, one column a document.
+    scores = scale * questions @ documents.T
+    # Per row: log-sum-exp of its negatives; next to nothing where there are none.
     negatives = scores.masked_fill(batch.excluded, _NO_SCORE).logsumexp(dim=1, keepdim=True)
     return (batch.target * (torch.logaddexp(scores, negatives) - scores)).sum(dim=1).mean()
 
 
 def _encode(model: SentenceTransformer, texts: list[str]) -> torch.Tensor:
     """[n, dimension] float32, of length 1."""
-    features = model.preprocess(texts)
-    # Opened for each pass: autocast keeps its 16-bit copies of the weights until the block ends, and one
+    # Texts of like length share a pass, because a pass is as long as its longest text: without it two thirds
+    # of the tokens of a batch of questions are padding.
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+    parts = []
+    # Opened for each step: autocast keeps its 16-bit copies of the weights until the block ends, and one
     # block around the loop would train on those of the first step.
     with torch.autocast("cpu", torch.bfloat16, enabled=_FAST_BF16):
-        vectors: torch.Tensor = model(features)["sentence_embedding"]
-    return torch.nn.functional.normalize(vectors.float(), dim=1)
+        for start in range(0, len(order), _TEXTS_PER_PASS):
+            features = model.preprocess([texts[i] for i in order[start : start + _TEXTS_PER_PASS]])
+            parts.append(model(features)["sentence_embedding"].float())
+    # Row order[i] of the result is row i of the parts.
+    back = torch.empty(len(order), dtype=torch.long)
+    back[torch.tensor(order)] = torch.arange(len(order))
+    return torch.nn.functional.normalize(torch.cat(parts)[back], dim=1)
 
 
 #: Where the processor lacks the instructions, bfloat16 is emulated and slower than float32.

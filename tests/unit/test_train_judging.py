@@ -35,7 +35,8 @@ def test_a_better_one_is_admitted_with_its_interval() -> None:
     done = judged(0.05)
     assert done.verdict == "admitted"
     measure = done.measure
-    assert measure.low is not None and measure.high is not None
+    assert measure.low is not None
+    assert measure.high is not None
     assert 0 < measure.low < 0.05 < measure.high
     assert (measure.units, measure.resampled, measure.horizon) == (200, "question group", "fixed")
 
