@@ -33,8 +33,8 @@ RESERVED: Final = frozenset({"RATCHET_DIRECTORY", "RATCHET_KEY", "RATCHET_URL", 
 class HttpSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where a process listens. Everything listens on 127.0.0.1 unless told otherwise."""
 
-    host: str = "127.0.0.1"
-    port: Annotated[int, Meta(ge=0, le=65535)] = 0
+    host: Annotated[str, Meta(description="address to listen on")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535, description="a local stack chooses its own")] = 0
 
 
 class TenantSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -55,7 +55,9 @@ class TenantSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class LogSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the processes write to their logs."""
 
-    level: Literal["debug", "info", "warning", "error"] = "info"
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="lines below it are left out")
+    ] = "info"
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -20,11 +20,13 @@ class KafkaSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class ClickHouseSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The analytical store: a server, or the engine process of a local stack."""
 
-    url: str = "http://127.0.0.1:8123"
-    user: str = "ratchet"
-    password: str = ""
-    analyst_user: str = "analyst"
-    analyst_password: str = ""
+    url: Annotated[str, Meta(description="its HTTP interface")] = "http://127.0.0.1:8123"
+    user: Annotated[str, Meta(description="account that migrates and writes")] = "ratchet"
+    password: Annotated[str, Meta(description="of that account")] = ""
+    analyst_user: Annotated[str, Meta(description="account that may only read the promised views")] = (
+        "analyst"
+    )
+    analyst_password: Annotated[str, Meta(description="of that account")] = ""
 
 
 class ArtifactSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

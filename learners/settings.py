@@ -36,12 +36,14 @@ class LearnerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     )
     canary_share: Annotated[float, Meta(gt=0, lt=1, description="units that get the challenger")] = 0.5
     canary_metric: Annotated[str, Meta(description="built-in measure, higher is better")] = "reciprocal_rank"
-    canary_alpha: Annotated[float, Meta(gt=0, lt=1)] = 0.05
+    canary_alpha: Annotated[float, Meta(gt=0, lt=1, description="of the interval that decides")] = 0.05
     canary_minimum_units: Annotated[int, Meta(ge=2, description="units an arm needs")] = 100
     canary_tuning_units: Annotated[int, Meta(ge=2, description="units at which the interval is tightest")] = (
         2000
     )
-    canary_deadline_s: Annotated[float, Meta(gt=0)] = 14 * 24 * 3600.0
+    canary_deadline_s: Annotated[float, Meta(gt=0, description="then the canary cannot say")] = (
+        14 * 24 * 3600.0
+    )
     canary_guardrails: Annotated[
         dict[str, float], Meta(description="measure → relative fall (negative: rise) that is too much")
     ] = field(default_factory=lambda: {"clicked": 0.05, "thumbs_down": -0.5})

@@ -18,7 +18,7 @@ class StreamSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ] = "worker-1"
     batch_events: Annotated[int, Meta(ge=1, le=10_000, description="most events in one batch")] = 3000
     batch_wait_s: Annotated[float, Meta(gt=0, le=5, description="longest wait for a batch to fill")] = 0.2
-    commit_interval_s: Annotated[float, Meta(gt=0, le=60)] = 1.0
+    commit_interval_s: Annotated[float, Meta(gt=0, le=60, description="between commits of offsets")] = 1.0
     session_timeout_s: Annotated[
         float, Meta(ge=6, le=60, description="after this long without a heartbeat another worker takes over")
     ] = 6.0

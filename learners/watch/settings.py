@@ -19,11 +19,14 @@ class WatchSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     #: The champion's first settled queries; they say what is normal.
     reference_queries: Annotated[int, Meta(ge=100)] = 400
+    #: Queries of one window, which the two-sample tests compare with the reference.
     window_queries: Annotated[int, Meta(ge=50)] = 200
     #: A query counts this long after it was received, so that its clicks could come: at least as long as most
     #: clicks take and longer than the stream worker's usual lag.
     settle_s: Annotated[float, Meta(ge=0)] = 30.0
+    #: Chance of any false alarm over one watch life.
     alpha: Share = 0.05
+    #: Part of alpha that the two-sample tests spend; the bets have the rest.
     two_sample_share: Share = 0.5
     #: Part of a bet's budget that pays for not knowing the reference's rate exactly.
     reference_share: Share = 0.25
