@@ -36,6 +36,7 @@ class TopicTail:
             auto_offset_reset="earliest",
             fetch_max_wait_ms=100,
         )
+        self._bootstrap = bootstrap
         self._topic = topic
         self._handle = handle
         self._position: dict[int, int] = {}
@@ -57,7 +58,7 @@ class TopicTail:
                 self._position[tp.partition] = await self._consumer.position(tp)
         except KafkaError as error:
             await self._consumer.stop()
-            raise Retryable(f"topic {self._topic!r} cannot be read: {error!r}") from error
+            raise Retryable(f"no Kafka broker answers at {self._bootstrap}: {error!r}") from error
         except BaseException:
             await self._consumer.stop()
             raise

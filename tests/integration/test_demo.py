@@ -37,6 +37,7 @@ _SMALL = Plan(
     trial_timeout_s=200.0,
     max_training_questions=60,
     canary_deadline_s=15.0,
+    canary_minimum_units=40,
 )
 
 #: Python runs this at the start of every process of the stack. Whoever opens the truth is refused and noted;
