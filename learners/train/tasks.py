@@ -5,7 +5,6 @@ Each imports what it needs when it is called: publishing needs no torch, and a c
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 
@@ -23,10 +22,6 @@ from learners.train.requests import (
     TrialTask,
 )
 from schemas.episodes import Episode
-
-# OpenMP threads that wait actively take the processor from whoever serves: with other work on the same two
-# cores they double a pass's CPU time and its duration. Read once, when torch is imported.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def freeze_dataset(task: FreezeTask) -> FreezeDone:
