@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from schemas.codec import decode_event, decode_payload
 from schemas.envelope import Event
-from schemas.errors import Rejectable
+from schemas.errors import RatchetError, Reason, Rejectable
 from schemas.lifecycle_state import apply, apply_step
 from schemas.rejections import EventRejected
 from schemas.tenant_state import LifecycleState
@@ -25,7 +25,7 @@ from schemas.topics import DOCUMENTS, INTERACTIONS, LIFECYCLE, REJECTED
 from streams.columns import document_columns, lifecycle_columns, rejected_columns
 from streams.known import KnownRecords
 from streams.persistence import persist
-from streams.ports import Message, RecordLookup, RejectedLog, RowSink, Table
+from streams.ports import Block, Message, RecordLookup, RejectedLog, RowSink, Table
 from streams.queries import QueryFolder
 from streams.records import Arrival, Record
 from streams.rejecting import read_messages, reject_arrival
@@ -151,6 +151,17 @@ class BatchProcessor:
         )
         return fold_lifecycle(values)
 
+    def _encode(
+        self, table: Table, columns: Callable[[Any], Any], rows: Sequence[tuple[Arrival, Any]]
+    ) -> Block:
+        """The rows as a block. Raises Rejectable: a value does not fit its column, whoever notices."""
+        try:
+            return self._sink.prepare(table, columns(rows))
+        except RatchetError:
+            raise
+        except Exception as error:
+            raise Rejectable(Reason.STORAGE_REFUSED, f"a value does not fit its column: {error!r}") from error
+
     async def _insert(
         self, table: Table, columns: Callable[[Any], Any], rows: Sequence[tuple[Arrival, Any]], stages: Stages
     ) -> _Done:
@@ -159,7 +170,7 @@ class BatchProcessor:
             return _Done([], 0)
         try:
             with stages.of("encode"):
-                block = self._sink.prepare(table, columns(rows))
+                block = self._encode(table, columns, rows)
             with stages.of("write"):
                 await persist(
                     lambda: self._sink.insert(block),

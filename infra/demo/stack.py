@@ -188,4 +188,6 @@ class Stack:
 
 def _environment() -> dict[str, str]:
     """Ours without settings of another stack."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("RATCHET_")}
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("RATCHET_")}
+    # Threads that wait for each other do not spin: on busy cores that cost ten times the work itself.
+    return {"OMP_WAIT_POLICY": "PASSIVE", **ours}

@@ -29,10 +29,14 @@ class LogFile:
         try:
             if self._fd is None:
                 self._open()
-            if self._size_bytes and self._size_bytes + len(data) > self._max_bytes:
-                end = data.find(b"\n") + 1
+            while len(data) > max(0, self._max_bytes - self._size_bytes):
+                # The whole lines that fit; if none does, the one that is under way.
+                room = max(0, self._max_bytes - self._size_bytes)
+                end = data.rfind(b"\n", 0, room) + 1 or data.find(b"\n") + 1 or len(data)
                 self._append(data[:end])
                 data = data[end:]
+                if not data:
+                    return
                 self._rotate()
             self._append(data)
         except OSError:

@@ -69,7 +69,7 @@ class RollingSteps:
             tuning_units=plan.tuning_units,
             minimum_units=plan.minimum_units,
         )
-        await self._write_measured(tenant, measured, cause=rollout.id)
+        await self._write_measured(tenant, measured, cause=rollout.id, began=plan.started_at)
         verdict = _verdict(plan, seen)
         if verdict is not None:
             await self._journal.write(tenant, verdict, cause=rollout.id)
@@ -90,7 +90,9 @@ class RollingSteps:
             tuning_units=self._settings.canary_tuning_units,
             minimum_units=defined.minimum_units,
         )
-        await self._write_measured(tenant, measured, cause=f"experiment:{defined.experiment}")
+        began = experiment.started_at or self._journal.now()
+        cause = f"experiment:{defined.experiment}"
+        await self._write_measured(tenant, measured, cause=cause, began=began)
 
     def _due(self, tenant: str, experiment: str) -> bool:
         last = self._measured.get((tenant, experiment))
@@ -98,11 +100,15 @@ class RollingSteps:
             last is None or (self._journal.now() - last).total_seconds() >= self._settings.measure_interval_s
         )
 
-    async def _write_measured(self, tenant: str, measured: lc.ExperimentMeasured, cause: str) -> None:
+    async def _write_measured(
+        self, tenant: str, measured: lc.ExperimentMeasured, *, cause: str, began: dt.datetime
+    ) -> None:
         now = self._journal.now()
         self._measured[tenant, measured.experiment] = now
-        # The attempt is the time: a measurement is a new fact each time, and a restart must not repeat an id.
-        await self._journal.write(tenant, measured, cause=cause, attempt=int(now.timestamp() * 1000))
+        # A measurement is a new fact each time, and a restart must not repeat an id: the attempt is the time
+        # since the beginning, in tenths of a second (32 bits of them are 13 years).
+        attempt = 1 + max(0, (now - began) // dt.timedelta(milliseconds=100))
+        await self._journal.write(tenant, measured, cause=cause, attempt=attempt)
 
 
 def _verdict(

@@ -204,3 +204,18 @@ async def test_the_lifecycle_state_follows_offsets_and_survives_a_rewind() -> No
     again = [m._replace(offset=m.offset + len(messages), topic=LIFECYCLE) for m in messages[:2]]
     await process(processor, again)
     assert all(row["ignored"].startswith("repeated") for row in store.rows("lifecycle")[-2:])
+
+
+async def test_a_lifecycle_step_whose_number_fits_no_column_is_refused_and_the_others_go_on() -> None:
+    store, log = MemoryStore(), MemoryLog()
+    story = whole_story()
+    story[4] = replace(story[4], attempt=1 << 40)
+    messages = [
+        Message(LIFECYCLE, 0, offset, b"acme", encode_event(event), 0) for offset, event in enumerate(story)
+    ]
+    (report,) = await process(processor_on(store, log), messages)
+    assert report.rejected == {Reason.STORAGE_REFUSED: 1}
+    (entry,) = log.rejections
+    payload = decode_payload(entry)
+    assert isinstance(payload, EventRejected)
+    assert payload.event_id == story[4].id
