@@ -21,6 +21,8 @@ from infra.demo.topics import Topics, choose_topics, sample_questions, supply_qu
 from infra.demo.traffic import Meter, Traffic
 
 BASE: Final = "1.0.0"
+#: Names by which the time of each phase is reported; one that did not happen took none.
+PHASES: Final = ("start", "choose", "baseline", "moved", "learn", "canary", "report")
 _SEARCHABLE_S: Final = 120.0
 _PAUSE_S: Final = 0.3
 #: The canary's deadline is the learner's to keep; so long after it the demo gives up.

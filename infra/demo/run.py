@@ -13,7 +13,7 @@ from infra.demo.application import SOURCE, HelpSearch
 from infra.demo.dataset import Bank, load_bank
 from infra.demo.errors import DemoError
 from infra.demo.memory import MemoryWatch
-from infra.demo.phases import BASE, Phases
+from infra.demo.phases import BASE, PHASES, Phases
 from infra.demo.place import Place
 from infra.demo.plan import Plan, stack_settings
 from infra.demo.record import Record
@@ -43,7 +43,11 @@ async def run_demo(plan: Plan, place: Place, teller: Teller) -> Report:
             except ClientError as error:
                 raise DemoError(f"a request of the application failed: {error}") from error
             teller.say("stopping everything", style="dim")
-    seconds = {"install": measuring.install_seconds(), **teller.seconds, "total": time.monotonic() - began}
+    seconds = {
+        "install": measuring.install_seconds(),
+        **{name: teller.seconds.get(name) for name in PHASES},
+        "total": time.monotonic() - began,
+    }
     report = report.completed(
         seconds=seconds,
         peak_memory_bytes=memory.peak_bytes,

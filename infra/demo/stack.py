@@ -189,5 +189,5 @@ class Stack:
 def _environment() -> dict[str, str]:
     """Ours without settings of another stack."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith("RATCHET_")}
-    # Threads that wait for each other do not spin: on busy cores that cost ten times the work itself.
+    # Threads that wait for each other must not spin: beside other work on the same cores that slows both.
     return {"OMP_WAIT_POLICY": "PASSIVE", **ours}
