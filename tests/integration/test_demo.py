@@ -123,7 +123,9 @@ async def test_the_loop_once_around(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert well is not None
     assert before < well
     assert 1e9 < report.peak_memory_bytes < 6e9
-    assert all(report.seconds[name] for name in (*PHASES, "total"))
+    # without the judge's word there is no canary
+    assert all(report.seconds[name] for name in (*PHASES, "total") if name != "canary")
+    assert report.seconds.keys() >= {*PHASES, "install", "total"}
     assert msgspec.json.decode(place.report.read_bytes())["seed"] == _SMALL.seed
     assert "drift" in told.getvalue()
 
