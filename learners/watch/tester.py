@@ -39,7 +39,14 @@ class TwoSampleProcess:
         try:
             async with asyncio.timeout(self._settings.tester_timeout_s):
                 result = await self._ask(question)
-        except (TimeoutError, OSError, asyncio.IncompleteReadError, msgspec.MsgspecError) as error:
+        # RuntimeError: uvloop's word for a pipe whose other end has gone.
+        except (
+            TimeoutError,
+            OSError,
+            RuntimeError,
+            asyncio.IncompleteReadError,
+            msgspec.MsgspecError,
+        ) as error:
             await self.close()
             raise Retryable(
                 f"two-sample test of window {question.window}: expected an answer within "
@@ -60,7 +67,7 @@ class TwoSampleProcess:
         if self._child is not None:
             try:
                 return await self._exchange(self._child, line)
-            except (BrokenPipeError, ConnectionResetError, asyncio.IncompleteReadError):
+            except (BrokenPipeError, ConnectionResetError, RuntimeError, asyncio.IncompleteReadError):
                 await self.close()  # it went away idle, maybe at this very moment
         self._child = await asyncio.create_subprocess_exec(
             sys.executable,
