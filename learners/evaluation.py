@@ -164,6 +164,7 @@ def _mean(
         high=found.high,
         alpha=found.alpha,
         horizon="fixed",
-        resampled=found.resampled or "",
+        # where every question is its own group, single questions were drawn
+        resampled="question" if len(set(groups.tolist())) == len(groups) else found.resampled or "",
         units=found.n,
     )
