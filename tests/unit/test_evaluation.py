@@ -1,0 +1,30 @@
+"""Golden questions: slices, and what an interval says was drawn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from learners.evaluation import LabelledQuestion, _mean, slices_of
+
+
+def question(id: str, *slices: str) -> LabelledQuestion:
+    return LabelledQuestion(id=id, text=id, relevant={"d": 1.0}, slices=slices)
+
+
+def test_every_question_is_in_all_and_in_its_own_slices() -> None:
+    found = slices_of([question("a", "moved"), question("b"), question("c", "moved", "apart")])
+    assert found == {"all": [0, 1, 2], "moved": [0, 2], "apart": [2]}
+
+
+@pytest.mark.parametrize(("groups", "drawn"), [(200, "question"), (50, "question group")])
+def test_an_interval_says_what_was_drawn(groups: int, drawn: str) -> None:
+    rng = np.random.default_rng(1)
+    before, after = rng.random(200), rng.random(200) + 0.2
+    labels = np.array([f"g{row % groups}" for row in range(200)])
+    measure = _mean("ndcg@10", before, after, labels, rng)
+    assert measure.resampled == drawn
+    assert measure.low is not None
+    assert measure.high is not None
+    assert measure.low < 0.2 < measure.high
+    assert measure.estimate == pytest.approx(float((after - before).mean()))
