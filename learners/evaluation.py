@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
+from learners.pipeline.index import Matrix
 from learners.pipeline.metrics import mrr, ndcg
 from learners.pipeline.pipeline import Pipeline, open_version
 from learners.pipeline.vectors import DocumentVectors
@@ -38,15 +39,16 @@ class LabelledQuestion(Struct, frozen=True, kw_only=True):
 
 
 class EvaluateTask(Struct, frozen=True, kw_only=True):
-    """What a child is asked: files are JSON lists of `LabelledQuestion` and `CurrentDocument`."""
+    """What a child is asked."""
 
     #: Version id → directory; the first is what the others are compared with.
     versions: dict[str, str]
-    questions: str
-    documents: str
+    questions: tuple[LabelledQuestion, ...]
+    documents: tuple[CurrentDocument, ...]
+    #: File of the tenant's document vectors.
     vectors: str
-    #: File: a JSON list of texts. Questions without one of them at cosine ≥ `NEAR` make slices of their own.
-    apart_from: str = ""
+    #: Questions without one of these texts at cosine ≥ `NEAR` make slices of their own; None: no such slices.
+    apart_from: tuple[str, ...] | None = None
     seed: int = 0
 
 
@@ -72,19 +74,19 @@ def evaluate_versions(task: EvaluateTask) -> Evaluation:
 
     A document that is not in the corpus cannot be found and counts as missed.
     """
-    questions = msgspec.json.decode(Path(task.questions).read_bytes(), type=list[LabelledQuestion])
-    documents = msgspec.json.decode(Path(task.documents).read_bytes(), type=list[CurrentDocument])
+    questions: Sequence[LabelledQuestion] = task.questions
     vectors = DocumentVectors(Path(task.vectors))
     per_version: dict[str, dict[str, np.ndarray]] = {}
     for version, directory in task.versions.items():
         pipeline = open_version(Path(directory), vectors=vectors)
-        if task.apart_from and not per_version:
-            others = msgspec.json.decode(Path(task.apart_from).read_bytes(), type=list[str])
-            questions = mark_apart(pipeline, questions, others)
         pipeline.update_documents(
-            DocumentStored(document_id=d.document_id, title=d.title, text=d.text) for d in documents
+            DocumentStored(document_id=d.document_id, title=d.title, text=d.text) for d in task.documents
         )
-        per_version[version] = score_questions(pipeline, questions)
+        asked = pipeline.embedder.encode_queries([question.text for question in questions])
+        if task.apart_from is not None and not per_version:
+            theirs = pipeline.embedder.encode_queries(sorted(set(task.apart_from)))
+            questions = mark_apart(questions, asked, theirs)
+        per_version[version] = score_questions(pipeline, questions, asked)
     first = next(iter(task.versions))
     rng = np.random.default_rng(task.seed)
     scores: list[SliceScore] = []
@@ -108,9 +110,14 @@ def evaluate_versions(task: EvaluateTask) -> Evaluation:
     return Evaluation(scores=tuple(scores))
 
 
-def score_questions(pipeline: Pipeline, questions: Sequence[LabelledQuestion]) -> dict[str, np.ndarray]:
-    """Metric → (questions,) score of each, over the pipeline's ten best documents."""
-    lists = pipeline.rank_many([question.text for question in questions], k=10)
+def score_questions(
+    pipeline: Pipeline, questions: Sequence[LabelledQuestion], vectors: Matrix
+) -> dict[str, np.ndarray]:
+    """Metric → (questions,) score of each, over the pipeline's ten best documents.
+
+    `vectors`: [questions, dimension], by the pipeline's embedder.
+    """
+    lists = pipeline.rank_many([question.text for question in questions], k=10, vectors=vectors)
     return {
         metric: np.array(
             [
@@ -123,14 +130,15 @@ def score_questions(pipeline: Pipeline, questions: Sequence[LabelledQuestion]) -
 
 
 def mark_apart(
-    pipeline: Pipeline, questions: Sequence[LabelledQuestion], others: Sequence[str]
+    questions: Sequence[LabelledQuestion], vectors: Matrix, others: Matrix
 ) -> list[LabelledQuestion]:
-    """The questions, with `apart` (and `<slice>, apart`) on those that no other text is near to."""
-    mine = pipeline.embedder.encode_queries([question.text for question in questions])
-    theirs = pipeline.embedder.encode_queries(sorted(set(others)))
+    """The questions, with `apart` (and `<slice>, apart`) on those that none of the other texts is near to.
+
+    `vectors`: [questions, dimension] and `others`: [texts, dimension], of length 1, by one embedder.
+    """
     marked = []
-    for question, vector in zip(questions, mine, strict=True):
-        if theirs.size and float((theirs @ vector).max()) >= NEAR:
+    for question, vector in zip(questions, vectors, strict=True):
+        if others.size and float((others @ vector).max()) >= NEAR:
             marked.append(question)
             continue
         names = (*question.slices, APART, *(f"{name}, {APART}" for name in question.slices))

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 
-from msgspec import Struct
-
-from schemas.documents import DocumentStored, text_hash
+from schemas.corpus import Corpus
+from schemas.documents import DocumentStored
 from schemas.episodes import Episode
 from schemas.lifecycle import PartitionOffsets
 from schemas.topics import DOCUMENTS, INTERACTIONS
 from streams.fold import fold_episode
 from streams.ports import LogReader, Offsets
-from streams.records import Record, collect_records, decode_record
+from streams.records import Record, decode_record
 from streams.rejecting import read_messages
-
-
-class FoldedDocument(Struct, frozen=True, kw_only=True):
-    """A document as it stands."""
-
-    document_id: str
-    title: str
-    text: str
-    text_hash: str
 
 
 async def fold_as_of(
@@ -73,46 +63,16 @@ def _passing(known: list[Record], more: Sequence[Record]) -> list[Record]:
 
 async def fold_documents_as_of(
     reader: LogReader, tenant: str, offsets: Mapping[str, PartitionOffsets]
-) -> list[FoldedDocument]:
+) -> list[DocumentStored]:
     """The tenant's documents that stand after all records of `documents` before `offsets`, by document_id."""
-    records: list[Record] = []
+    corpus = Corpus()
     prefix = f"{tenant}/".encode()
     async for messages in reader.read(DOCUMENTS, _numbers(offsets.get(DOCUMENTS, {}))):
         read, _ = read_messages(message for message in messages if message.key.startswith(prefix))
-        records += [record for arrival, record in read if arrival.event.tenant == tenant]
-    return fold_documents(records)
-
-
-def fold_documents(records: Iterable[Record]) -> list[FoldedDocument]:
-    """The documents of one tenant that stand, by document_id; the same for any order of the records.
-
-    One event per identity first (the smallest received time, then hash): a late repeat of an old text does
-    not win. Then, per document, the event received last (the larger hash among equals).
-    """
-    events: dict[tuple[str, str, str], Record] = {}
-    for record in sorted(collect_records(records).values(), key=_age):
-        event = record.event
-        events.setdefault((event.subject or "", event.source, event.id), record)
-    current: dict[str, Record] = {}
-    for record in sorted(events.values(), key=_age):
-        current[record.event.subject or ""] = record
-    standing = []
-    for document_id, record in sorted(current.items()):
-        payload = record.payload
-        if isinstance(payload, DocumentStored):
-            standing.append(
-                FoldedDocument(
-                    document_id=document_id,
-                    title=payload.title,
-                    text=payload.text,
-                    text_hash=text_hash(payload.title, payload.text),
-                )
-            )
-    return standing
-
-
-def _age(record: Record) -> tuple[object, str]:
-    return record.event.recordedtime, record.event.contenthash
+        for arrival, record in read:
+            if arrival.event.tenant == tenant:
+                corpus.apply(record.event, record.payload)
+    return list(corpus.current())
 
 
 def _numbers(offsets: PartitionOffsets) -> Offsets:

@@ -19,8 +19,8 @@ import msgspec
 from infra.clickhouse.connection import Databases, open_client
 from infra.clickhouse.migrate import claim_fold_version, migrate
 from infra.clickhouse.sink import ClickHouseRecordLookup, ClickHouseRowSink
-from infra.kafka.log import KafkaRejectedLog
 from infra.kafka.producer import KafkaEventLog
+from infra.kafka.sink import KafkaEventSink
 from infra.settings import ClickHouseSettings
 from schemas.errors import Retryable
 from streams.batch import BatchProcessor
@@ -71,7 +71,7 @@ async def work(options: WorkerOptions) -> None:
     sink.options = options
     async with KafkaEventLog(options.bootstrap) as log:
         processor = BatchProcessor(
-            sink, ClickHouseRecordLookup(client, options.databases), KafkaRejectedLog(log), options.streams
+            sink, ClickHouseRecordLookup(client, options.databases), KafkaEventSink(log), options.streams
         )
         worker = StreamWorker(
             options.streams,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import csv
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -68,24 +67,17 @@ def evaluate(
     for version, directory in directories.items():
         if not directory.is_dir():
             raise click.ClickException(f"no version {version} in {directory.parent}: `ratchet model list`")
-    with tempfile.TemporaryDirectory(prefix="ratchet-evaluate-") as folder:
-        place = Path(folder)
-        (place / "questions.json").write_bytes(msgspec.json.encode(list(_questions(questions, judgements))))
-        (place / "documents.json").write_bytes(msgspec.json.encode(asyncio.run(_documents(project, tenant))))
-        if apart_from is not None:
-            texts = [row["text"] for row in _jsonl(apart_from)]
-            (place / "apart.json").write_bytes(msgspec.json.encode(texts))
-        task = EvaluateTask(
-            versions={version: str(directory) for version, directory in directories.items()},
-            questions=str(place / "questions.json"),
-            documents=str(place / "documents.json"),
-            vectors=str(artifacts.vectors(tenant)),
-            apart_from=str(place / "apart.json") if apart_from is not None else "",
-            seed=seed,
-        )
-        bounds = Bounds(timeout_s=TIMEOUT_S, memory_bytes=MEMORY_BYTES, nice=0)
-        log = project.data / "log" / "evaluate.log"
-        found = asyncio.run(run_child("learners.evaluation:evaluate_versions", task, Evaluation, bounds, log))
+    task = EvaluateTask(
+        versions={version: str(directory) for version, directory in directories.items()},
+        questions=tuple(_questions(questions, judgements)),
+        documents=tuple(asyncio.run(_documents(project, tenant))),
+        vectors=str(artifacts.vectors(tenant)),
+        apart_from=None if apart_from is None else tuple(row["text"] for row in _jsonl(apart_from)),
+        seed=seed,
+    )
+    bounds = Bounds(timeout_s=TIMEOUT_S, memory_bytes=MEMORY_BYTES, nice=0)
+    log = project.data / "log" / "evaluate.log"
+    found = asyncio.run(run_child("learners.evaluation:evaluate_versions", task, Evaluation, bounds, log))
     if as_json:
         click.echo(msgspec.json.encode(found).decode())
     else:

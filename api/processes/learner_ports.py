@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from infra.kafka.log import KafkaLogReader, as_text, committed_offsets
 from learners.ports import CurrentDocument, Offsets
+from schemas.documents import text_hash
 from schemas.episodes import Episode
 from streams.asof import fold_as_of, fold_documents_as_of
 
@@ -26,7 +27,10 @@ class LogFolds:
         """`DocumentsAsOf`."""
         return [
             CurrentDocument(
-                document_id=found.document_id, title=found.title, text=found.text, text_hash=found.text_hash
+                document_id=found.document_id,
+                title=found.title,
+                text=found.text,
+                text_hash=text_hash(found.title, found.text),
             )
             for found in await fold_documents_as_of(self._reader, tenant, offsets)
         ]

@@ -23,8 +23,9 @@ async def main(settings: Settings, place: Place) -> None:
     from infra.clickhouse.lag import report_lag
     from infra.clickhouse.migrate import claim_fold_version, migrate
     from infra.clickhouse.sink import ClickHouseRecordLookup, ClickHouseRowSink
-    from infra.kafka.log import GroupProgress, KafkaRejectedLog, ensure_topics
+    from infra.kafka.log import GroupProgress, ensure_topics
     from infra.kafka.producer import KafkaEventLog
+    from infra.kafka.sink import KafkaEventSink
     from streams.batch import BatchProcessor
     from streams.faust_app import StreamWorker
     from streams.fold import FOLD_VERSION
@@ -45,7 +46,7 @@ async def main(settings: Settings, place: Place) -> None:
         processor = BatchProcessor(
             ClickHouseRowSink(client),
             ClickHouseRecordLookup(client),
-            KafkaRejectedLog(event_log),
+            KafkaEventSink(event_log),
             settings.streams,
         )
         worker = StreamWorker(

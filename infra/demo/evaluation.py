@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from infra.demo.dataset import Bank, Question
+from infra.demo.place import truth_beside
 from infra.demo.stack import Stack
 
 
@@ -64,7 +64,7 @@ async def evaluate(
 ) -> Evaluated:
     """Score versions over the present documents; `apart_from` as in `ratchet evaluate`. Raises DemoError."""
     questions, apart_from = list(questions), list(apart_from)
-    with _private_folder() as folder:
+    with _truth(stack.directory) as folder:
         asked, judged, apart = folder / "questions.jsonl", folder / "judgements.tsv", folder / "apart.jsonl"
         _write_jsonl(asked, ({"_id": q.id, "text": q.text, "slices": [slice_of(q)]} for q in questions))
         judged.write_text(
@@ -81,9 +81,13 @@ async def evaluate(
 
 
 @contextlib.contextmanager
-def _private_folder() -> Iterator[Path]:
-    """A folder of mode 0700, outside the stack's directory, gone at the end."""
-    folder = Path(tempfile.mkdtemp(prefix="ratchet-demo-"))
+def _truth(project: Path) -> Iterator[Path]:
+    """A folder of mode 0700 beside the stack's directory, gone at the end.
+
+    Should this process be killed, the next run in the same place removes it.
+    """
+    folder = truth_beside(project)
+    folder.mkdir(mode=0o700)
     try:
         yield folder
     finally:

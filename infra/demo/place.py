@@ -1,4 +1,7 @@
-"""Where a run keeps its files: `project/` is the stack's, `report.json` and `client.jsonl` lie beside it."""
+"""Where a run keeps its files: `project/` is the stack's, `report.json` and `client.jsonl` lie beside it.
+
+So does `.demo-truth/`, while `ratchet evaluate` reads it.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,11 @@ from pathlib import Path
 
 from infra.demo.errors import DemoError
 from infra.demo.plan import WRITTEN_BY_DEMO
+
+
+def truth_beside(project: Path) -> Path:
+    """Where known answers lie while they are read: never in the stack's own directory."""
+    return project.with_name(".demo-truth")
 
 
 class Place:
@@ -46,6 +54,8 @@ class Place:
         if self.project.exists():
             self.check_ours()
             shutil.rmtree(self.project)
+            # only a run that was killed while it measured leaves it
+            shutil.rmtree(truth_beside(self.project), ignore_errors=True)
         self.report.unlink(missing_ok=True)
         self.project.mkdir()
         (self.project / "ratchet.toml").write_text(settings, encoding="utf-8")

@@ -28,9 +28,9 @@ class Plan(Struct, frozen=True, kw_only=True):
     #: Whether the report sets test questions apart that have no near train question.
     apart_from_train: bool = True
 
-    baseline_queries: int = 700
+    baseline_queries: int = 800
     #: Asked at most until the training is requested.
-    moved_queries: int = 3000
+    moved_queries: int = 2200
     #: Share of each moved topic's questions that only the canary's customers ask.
     canary_question_share: float = 0.3
     canary_queries: int = 20_000
@@ -41,7 +41,9 @@ class Plan(Struct, frozen=True, kw_only=True):
     reference_queries: int = 400
     window_queries: int = 200
     settle_s: float = 6.0
-    gather_queries: int = 1400
+    gather_queries: int = 1200
+    #: A late alarm leaves fewer questions than are to be gathered: the training then starts with what came.
+    gather_timeout_s: float = 90.0
     trials: int = 8
     trial_timeout_s: float = 90.0
     max_training_questions: int = 700
@@ -50,7 +52,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     canary_tuning_units: int = 1000
 
     #: The demo goes on to its report when the next step does not come for so long.
-    drift_timeout_s: float = 60.0
+    drift_timeout_s: float = 120.0
     learn_timeout_s: float = 600.0
 
 
@@ -72,6 +74,7 @@ settle_s = {plan.settle_s}  # clicks come at once here
 [learner]
 poll_s = 1.0
 gather_queries = {plan.gather_queries}
+gather_timeout_s = {plan.gather_timeout_s}
 trials = {plan.trials}
 trial_timeout_s = {plan.trial_timeout_s}
 trial_memory_bytes = 3_500_000_000

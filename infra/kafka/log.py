@@ -1,10 +1,10 @@
-"""The log for its readers: topics that forget nothing, reading from the beginning, offsets, rejections."""
+"""The log for its readers: topics that forget nothing, reading from the beginning, offsets."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple, Protocol, Self
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Final, NamedTuple, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -12,7 +12,6 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from infra.settings import KafkaSettings
-from schemas.envelope import Event
 from schemas.errors import Fatal, Retryable
 from schemas.topics import TOPICS
 from streams.ports import Message, Offsets
@@ -207,26 +206,6 @@ async def committed_offsets(bootstrap: str, group: str) -> dict[str, dict[int, i
             topic: {p: one.committed for p, one in ps.items()}
             for topic, ps in (await progress.read()).items()
         }
-
-
-class _Appending(Protocol):
-    """The append side of the log, as `KafkaEventLog` has it."""
-
-    async def append(self, events: Sequence[Event]) -> Sequence[Any]: ...
-
-
-class KafkaRejectedLog:
-    """`RejectedLog` over the append side of the log."""
-
-    def __init__(self, log: _Appending) -> None:
-        self._log = log
-
-    async def append(self, events: Sequence[Event]) -> None:
-        """Append all; raises Retryable if any is not confirmed."""
-        results = await self._log.append(events)
-        late = [result.detail for result in results if not result.confirmed]
-        if late:
-            raise Retryable(f"{len(late)} of {len(events)} rejections are not confirmed: {late[0]}")
 
 
 async def _started(bootstrap: str) -> AIOKafkaConsumer:

@@ -1,4 +1,4 @@
-"""The learners' `EventSink` over the append side of the log."""
+"""All or nothing over the append side of the log: for writers who have nobody to hand a half to."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from schemas.errors import Retryable
 
 
 class KafkaEventSink:
-    """All events of a call are durable, or the call raises."""
+    """All events of a call are durable, or the call raises.
+
+    Serves as `EventSink` of the learners and as `RejectedLog` of the streams.
+    """
 
     def __init__(self, log: KafkaEventLog) -> None:
         self._log = log

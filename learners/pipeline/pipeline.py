@@ -90,17 +90,22 @@ class Pipeline:
         vector = self._embedder.encode_queries([text])[0] if fusion.dense_weight > 0 else None
         return self._index.snapshot().search(text, vector, k, fusion=fusion, depth=self.settings.depth)
 
-    def rank_many(self, texts: Sequence[str], k: int = 10) -> list[tuple[Hit, ...]]:
+    def rank_many(
+        self, texts: Sequence[str], k: int = 10, *, vectors: Matrix | None = None
+    ) -> list[tuple[Hit, ...]]:
         """`search` for each text, encoded in batches: the same lists, but that scores may differ by 1e-5.
 
-        All lists come from one state of the documents.
+        `vectors`: those of `texts` by this embedder, from a caller that has them already. All lists come from
+        one state of the documents.
         """
         fusion, depth, snapshot = self.settings.fusion, self.settings.depth, self._index.snapshot()
         if fusion.dense_weight == 0:
             return [snapshot.search(text, None, k, fusion=fusion, depth=depth) for text in texts]
+        if vectors is None:
+            vectors = self._embedder.encode_queries(texts)
         return [
             snapshot.search(text, vector, k, fusion=fusion, depth=depth)
-            for text, vector in zip(texts, self._embedder.encode_queries(texts), strict=True)
+            for text, vector in zip(texts, vectors, strict=True)
         ]
 
     def candidates_many(self, texts: Sequence[str]) -> list[Candidates]:

@@ -73,7 +73,8 @@ def create_base_version(
     version.
     """
     loaded = load_base_model(model)
-    with tempfile.TemporaryDirectory(prefix="ratchet-embedder-") as saved:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=_partial_prefix(target), dir=target.parent) as saved:
         embedder = save_embedder(
             loaded,
             Path(saved),
@@ -190,7 +191,7 @@ def _publish(
 def _staged(target: Path) -> Iterator[Path]:
     """A folder beside `target` that takes its name when the block ends well, synced before and after."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    stage = Path(tempfile.mkdtemp(prefix=f".{target.name}{_PARTIAL}", dir=target.parent))
+    stage = Path(tempfile.mkdtemp(prefix=_partial_prefix(target), dir=target.parent))
     try:
         yield stage
         stage.chmod(0o755)
@@ -206,6 +207,11 @@ def _staged(target: Path) -> Iterator[Path]:
         _sync(target.parent)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
+
+
+def _partial_prefix(target: Path) -> str:
+    """How a folder begins that `remove_partial_versions` may delete."""
+    return f".{target.name}{_PARTIAL}"
 
 
 def _same_manifest(stage: Path, target: Path) -> bool:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from learners.corpus import Corpus
 from learners.pipeline.embedder import EmbedderPool
 from learners.pipeline.pipeline import Pipeline, open_version
 from learners.pipeline.vectors import DocumentVectors
+from schemas.corpus import Corpus
 from schemas.documents import DocumentStored
 
 

@@ -21,7 +21,7 @@ from learners.ports import EventSink, LifecycleLog
 from learners.search.base import propose_base
 from learners.search.served import ServedTenant, ServedVersion
 from learners.search.settings import SearchSettings
-from schemas.codec import seal_event
+from schemas.codec import decode_payload, seal_event
 from schemas.envelope import Event
 from schemas.errors import Retryable
 from schemas.ids import step_id, uuid7
@@ -116,7 +116,7 @@ class SearchService:
 
     def take_document(self, event: Event) -> None:
         """A document event, in the order of the log. Raises Rejectable."""
-        self.tenant(event.tenant).corpus.apply(event)
+        self.tenant(event.tenant).corpus.apply(event, decode_payload(event))
         self._dirty.set()
 
     def wake(self) -> None:

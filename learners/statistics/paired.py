@@ -188,8 +188,10 @@ def _draw_studentised(sums: _GroupSums, rng: np.random.Generator, draws: int) ->
     """(draws,) of (drawn estimate - estimate) / drawn error, each from as many groups as there are."""
     differences, questions = sums
     groups = questions.size
-    # (draws, groups): how often each group was drawn.
-    times = rng.multinomial(groups, np.full(groups, 1.0 / groups), size=draws).astype(np.float64)
+    # (draws, groups): how often each group was drawn. Counted from drawn places: `multinomial` takes ten
+    # times as long for thousands of groups.
+    places = rng.integers(groups, size=(draws, groups)) + groups * np.arange(draws)[:, np.newaxis]
+    times = np.bincount(places.ravel(), minlength=draws * groups).reshape(draws, groups).astype(np.float64)
     drawn_questions = times @ questions
     drawn = (times @ differences) / drawn_questions
     # `_GroupSums.error` of each draw, its square expanded so that three products serve all draws.

@@ -2,126 +2,33 @@
 
 import asyncio
 import gzip
-import signal
 import socket
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import clickhouse_connect
 import httpx
-import msgspec
 import numpy as np
 import pytest
 from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError
 from clickhouse_connect.driver.external import ExternalData
 
-from infra.clickhouse.engine import EngineSettings
+from tests.engine_process import EngineProcess, settings_for
+from tests.live_services import wait_until
 
 pytestmark = pytest.mark.service
-
-_START_S = 30.0
-_CODE = """
-import asyncio, sys
-import msgspec
-from infra.clickhouse.engine import EngineSettings, EngineUnavailable, serve
-try:
-    asyncio.run(serve(msgspec.json.decode(sys.argv[1], type=EngineSettings)))
-except EngineUnavailable as error:
-    sys.exit(f"{error}")
-"""
-
-
-def wait_for(what: str, happens: Callable[[], bool], limit_s: float = _START_S) -> None:
-    deadline_s = time.monotonic() + limit_s
-    while not happens():
-        assert time.monotonic() < deadline_s, f"{what} did not happen within {limit_s} s"
-        time.sleep(0.02)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def settings_for(path: Path, **changes: Any) -> EngineSettings:
-    fixed: dict[str, Any] = {
-        "port": free_port(),
-        "writer_password": "writer's",
-        "analyst_password": "analyst's",
-    }
-    return EngineSettings(path=str(path), **(fixed | changes))
-
-
-class EngineProcess:
-    """One engine process; `stop` ends it as a supervisor does, `kill` as a power cut does."""
-
-    def __init__(self, settings: EngineSettings) -> None:
-        self.settings = settings
-        self.url = f"http://{settings.host}:{settings.port}"
-        self.start()
-
-    def start(self) -> None:
-        command = [sys.executable, "-P", "-c", _CODE, msgspec.json.encode(self.settings).decode()]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        wait_for("the engine's start", self._is_ready)
-
-    def _is_ready(self) -> bool:
-        assert self.process.poll() is None, "the engine ended while it started"
-        return self.page("/readyz") == 200
-
-    def page(self, path: str) -> int:
-        try:
-            return httpx.get(self.url + path).status_code
-        except httpx.TransportError:
-            return 0
-
-    def stop(self) -> int:
-        self.process.terminate()
-        return self.process.wait(30)
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait(30)
-
-    def ask(self, sql: str, user: str = "ratchet", **parameters: str) -> httpx.Response:
-        password = "writer's" if user == "ratchet" else "analyst's"
-        return httpx.post(self.url, params=parameters, content=sql, auth=(user, password), timeout=60)
-
-    def client(self, user: str = "ratchet", **options: Any) -> Any:
-        return clickhouse_connect.get_client(**self.options(user, **options))
-
-    def options(self, user: str = "ratchet", **options: Any) -> dict[str, Any]:
-        return {
-            "host": self.settings.host,
-            "port": self.settings.port,
-            "username": user,
-            "password": "writer's" if user == "ratchet" else "analyst's",
-            "autogenerate_session_id": False,
-            **options,
-        }
-
-    def running(self) -> int:
-        return int(self.ask("SELECT count() - 1 FROM system.processes").text)
 
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcess]:
-    process = EngineProcess(
-        settings_for(
-            tmp_path_factory.mktemp("an engine") / "with a space",
-            max_analyst_queries=2,
-            max_body_bytes=64 << 20,
-            max_server_memory_bytes=1_500_000_000,
-        )
+    settings = settings_for(
+        tmp_path_factory.mktemp("an engine") / "with a space",
+        max_analyst_queries=2,
+        max_body_bytes=64 << 20,
+        max_server_memory_bytes=1_500_000_000,
     )
-    try:
+    with EngineProcess(settings) as process:
         for sql in (
             "CREATE DATABASE ratchet",
             "CREATE DATABASE ratchet_store",
@@ -132,7 +39,6 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcess]:
         ):
             assert process.ask(sql).status_code == 200
         yield process
-    finally:
         assert process.stop() == 0
 
 
@@ -354,11 +260,11 @@ async def test_a_client_that_goes_away_takes_its_statement_with_it(engine: Engin
     for sql in (ENDLESS, "SELECT number FROM system.numbers FORMAT TabSeparated"):
         async with httpx.AsyncClient(auth=("ratchet", "writer's"), timeout=60) as http:
             asked = asyncio.create_task(_drain(http, engine.url, sql))
-            await asyncio.to_thread(wait_for, "its start", lambda: engine.running() == 1)
+            await wait_until("its start", lambda: engine.running() == 1)
             asked.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await asked
-        await asyncio.to_thread(wait_for, "its end", lambda: engine.running() == 0)
+        await wait_until("its end", lambda: engine.running() == 0)
 
 
 async def _drain(http: httpx.AsyncClient, url: str, sql: str) -> None:
@@ -375,14 +281,14 @@ async def test_a_borrowed_query_id_kills_nobody_else(engine: EngineProcess) -> N
     ):
         stays = asyncio.create_task(_drain(writer, same, ENDLESS))
         leaves = asyncio.create_task(_drain(analyst, same, ENDLESS))
-        await asyncio.to_thread(wait_for, "both starts", lambda: engine.running() == 2)
+        await wait_until("both starts", lambda: engine.running() == 2)
         leaves.cancel()
-        await asyncio.to_thread(wait_for, "one end", lambda: engine.running() == 1)
+        await wait_until("one end", lambda: engine.running() == 1)
         users = engine.ask("SELECT count() FROM system.processes WHERE Settings['readonly'] = '1'").text
         assert (users, stays.done()) == ("0\n", False)
         stays.cancel()
         await asyncio.gather(stays, leaves, return_exceptions=True)
-    await asyncio.to_thread(wait_for, "its end", lambda: engine.running() == 0)
+    await wait_until("its end", lambda: engine.running() == 0)
 
 
 def test_a_torn_request_never_reaches_the_engine(engine: EngineProcess, client: Any) -> None:
@@ -440,14 +346,14 @@ def test_the_analyst_reads_the_views_and_nothing_else(engine: EngineProcess, cli
 async def test_analysts_cannot_take_every_place(engine: EngineProcess) -> None:
     async with httpx.AsyncClient(auth=("analyst", "analyst's"), timeout=60) as http:
         held = [asyncio.create_task(_drain(http, engine.url, ENDLESS)) for _ in range(2)]
-        await asyncio.to_thread(wait_for, "two reports", lambda: engine.running() == 2)
+        await wait_until("two reports", lambda: engine.running() == 2)
         refused = await http.post(engine.url, content="SELECT 1")
         assert (refused.status_code, refused.headers["x-clickhouse-exception-code"]) == (503, "202")
         assert (await asyncio.to_thread(engine.ask, "SELECT 1")).text == "1\n"
         for task in held:
             task.cancel()
         await asyncio.gather(*held, return_exceptions=True)
-    await asyncio.to_thread(wait_for, "their end", lambda: engine.running() == 0)
+    await wait_until("their end", lambda: engine.running() == 0)
 
 
 def test_pages_for_the_operator(engine: EngineProcess) -> None:
@@ -466,102 +372,3 @@ def test_pages_for_the_operator(engine: EngineProcess) -> None:
         'ratchet_engine_queries_running{account="writer"} 0.0',
     ):
         assert line in text
-
-
-def test_a_second_engine_says_in_one_sentence_why_it_cannot_start(
-    engine: EngineProcess, tmp_path: Path
-) -> None:
-    for settings, sentence in (
-        (
-            msgspec.structs.replace(engine.settings, port=free_port()),
-            f"in use by another process (process {engine.process.pid})",
-        ),
-        (settings_for(tmp_path / "b", port=engine.settings.port), "Address already in use"),
-        (settings_for(tmp_path / "this & that"), "its path contains ? or &"),
-    ):
-        command = [sys.executable, "-P", "-c", _CODE, msgspec.json.encode(settings).decode()]
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        assert ended.returncode == 1
-        assert sentence in ended.stderr
-        assert ended.stderr.strip().count("\n") == 0
-
-
-async def test_sigterm_lets_running_statements_end(tmp_path: Path) -> None:
-    process = EngineProcess(settings_for(tmp_path / "engine"))
-    async with httpx.AsyncClient(auth=("ratchet", "writer's"), timeout=60) as http:
-        slow = asyncio.create_task(http.post(process.url, content="SELECT sleep(2)"))
-        await asyncio.to_thread(wait_for, "its start", lambda: process.running() == 1)
-        process.process.terminate()
-        assert (await slow).text == "0\n"
-    assert await asyncio.to_thread(process.process.wait, 30) == 0
-
-
-def test_sigterm_ends_what_does_not_end(tmp_path: Path) -> None:
-    process = EngineProcess(settings_for(tmp_path / "engine", drain_s=0.5))
-    with httpx.Client(auth=("ratchet", "writer's"), timeout=60) as http:
-        request = http.build_request("POST", process.url, content="SELECT number FROM system.numbers")
-        endless = http.send(request, stream=True)
-        began_s = time.monotonic()
-        assert process.stop() == 0
-        assert time.monotonic() - began_s < 15
-        endless.close()
-
-
-def test_kill_9_loses_no_acknowledged_batch(tmp_path: Path) -> None:
-    """A writer sends batches of 500 rows; the engine dies in the middle of one, twice, and opens again."""
-    process = EngineProcess(settings_for(tmp_path / "engine"))
-    process.ask("CREATE DATABASE ratchet_store")
-    process.ask(
-        "CREATE TABLE ratchet_store.log (batch UInt32, n UInt32)"
-        " ENGINE = ReplacingMergeTree ORDER BY (batch, n)"
-    )
-    acknowledged: list[int] = []
-    batch = 0
-    for _ in range(2):
-        killer = subprocess.Popen(
-            [
-                sys.executable,
-                "-c",
-                f"import os, time; time.sleep(.7); os.kill({process.process.pid}, {signal.SIGKILL:d})",
-            ]
-        )
-        client = process.client()
-        try:
-            while True:
-                rows = [np.full(500, batch, np.uint32), np.arange(500, dtype=np.uint32)]
-                client.insert("log", rows, ["batch", "n"], database="ratchet_store", column_oriented=True)
-                acknowledged.append(batch)
-                batch += 1
-        except (OperationalError, DatabaseError, OSError):
-            batch += 1
-        finally:
-            client.close()
-        killer.wait(10)
-        process.process.wait(10)
-        assert process.process.returncode == -signal.SIGKILL
-        process.start()
-    stored = process.ask(
-        "SELECT batch FROM ratchet_store.log FINAL GROUP BY batch HAVING count() = 500 ORDER BY batch"
-    )
-    whole = {int(line) for line in stored.text.split()}
-    assert len(acknowledged) > 20
-    assert whole >= set(acknowledged)
-    assert process.stop() == 0
-
-
-def test_settings_can_be_loaded_without_the_engine() -> None:
-    code = "import sys, infra.clickhouse.engine; sys.exit(str({'chdb', 'pandas'} & set(sys.modules) or ''))"
-    loaded = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False)
-    assert (loaded.stdout, loaded.stderr.strip()) == ("", "")
-
-
-def test_wrong_settings_say_so() -> None:
-    with pytest.raises(ValueError, match="two names"):
-        EngineSettings(path="x", writer_user="a", analyst_user="a", writer_password="w", analyst_password="a")
-    with pytest.raises(ValueError, match="writer_password is empty"):
-        EngineSettings(path="x", writer_password="", analyst_password="a")
-    with pytest.raises(ValueError, match="max_analyst_queries"):
-        EngineSettings(path="x", writer_password="w", analyst_password="a", max_queries=0)
-    assert "secret" not in repr(
-        EngineSettings(path="x", writer_password="secret", analyst_password="secret2")
-    )

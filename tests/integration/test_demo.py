@@ -16,7 +16,7 @@ from rich.console import Console
 
 from infra.demo.dataset import DATA
 from infra.demo.phases import PHASES
-from infra.demo.place import Place
+from infra.demo.place import Place, truth_beside
 from infra.demo.plan import Plan
 from infra.demo.run import run_demo
 from infra.demo.telling import Teller
@@ -75,9 +75,8 @@ async def test_the_loop_once_around(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (guard / "sitecustomize.py").write_text(_GUARD, encoding="utf-8")
     opened = guard / "opened.txt"
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(guard), os.environ.get("PYTHONPATH", "")]))
-    monkeypatch.setenv(
-        "GUARD_FORBIDDEN", os.pathsep.join([str(DATA), "/ratchet-demo-", "/ratchet-evaluate-"])
-    )
+    place = Place(tmp_path / "demo")
+    monkeypatch.setenv("GUARD_FORBIDDEN", os.pathsep.join([str(DATA), str(truth_beside(place.project))]))
     monkeypatch.setenv("GUARD_LOG", str(opened))
     # The guard works: a process of ours cannot read the truth.
     tried = subprocess.run(
@@ -86,7 +85,6 @@ async def test_the_loop_once_around(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert b"PermissionError" in tried.stderr
     opened.unlink()
 
-    place = Place(tmp_path / "demo")
     told = io.StringIO()
     with place.taken():
         report = await run_demo(_SMALL, place, Teller(Console(file=told, width=100)))

@@ -13,8 +13,9 @@ from infra.clickhouse.beside import ClickHouseStoreBeside, beside
 from infra.clickhouse.connection import Databases, open_client
 from infra.clickhouse.migrate import claim_fold_version, migrate, written_fold_version
 from infra.clickhouse.sink import ClickHouseRecordLookup, ClickHouseRowSink
-from infra.kafka.log import KafkaLogReader, KafkaRejectedLog, ensure_topics
+from infra.kafka.log import KafkaLogReader, ensure_topics
 from infra.kafka.producer import KafkaEventLog
+from infra.kafka.sink import KafkaEventSink
 from infra.settings import ClickHouseSettings, KafkaSettings
 from schemas.envelope import Event
 from schemas.interactions import Hit, RetrievalServed
@@ -89,7 +90,7 @@ class Stack:
             processor = BatchProcessor(
                 ClickHouseRowSink(self.client, LIVING),
                 ClickHouseRecordLookup(self.client, LIVING),
-                KafkaRejectedLog(log),
+                KafkaEventSink(log),
                 self.settings,
             )
             for topic in (DOCUMENTS, LIFECYCLE, INTERACTIONS, REJECTED):

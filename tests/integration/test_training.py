@@ -7,7 +7,6 @@ and feedback teaches.
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 
 import msgspec
@@ -367,4 +366,3 @@ def test_a_later_trial_is_told_of_the_finished_ones(study: Study, trained: Trial
     one = run_trial(msgspec.structs.replace(study.trial(2, "later"), finished=finished))
     assert one.parameters != trained.parameters
     assert one.parameters["train"] is True
-    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from infra.kafka.log import GroupProgress, KafkaLogReader, ensure_topics
 from infra.kafka.producer import KafkaEventLog
 from infra.settings import ClickHouseSettings, KafkaSettings
 from schemas.envelope import Event
-from schemas.errors import Fatal, Reason
+from schemas.errors import Fatal, Reason, Retryable
 from schemas.interactions import Hit, RetrievalServed
 from schemas.rejections import rejection_entry_id
 from schemas.topics import DOCUMENTS, INTERACTIONS, LIFECYCLE
@@ -94,9 +95,11 @@ async def wait_caught_up(options: WorkerOptions, limit_s: float = 60.0) -> None:
     """Until everything that is in the log is committed."""
     async with asyncio.timeout(limit_s), GroupProgress(options.bootstrap, options.streams.group) as progress:
         while True:
-            partitions = [one for ps in (await progress.read()).values() for one in ps.values()]
-            if all(one.committed >= one.end for one in partitions):
-                return
+            # a broker that has had no group yet has no coordinator either
+            with contextlib.suppress(Retryable):
+                partitions = [one for ps in (await progress.read()).values() for one in ps.values()]
+                if all(one.committed >= one.end for one in partitions):
+                    return
             await asyncio.sleep(0.1)
 
 

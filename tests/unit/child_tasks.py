@@ -39,3 +39,26 @@ def hoard(request: Number) -> Number:
     held = bytearray(os.urandom(1) * (request.value << 20))
     time.sleep(60)
     return Number(sys.getsizeof(held))
+
+
+class Text(Struct, frozen=True):
+    """Something long."""
+
+    value: str
+
+
+def echo(request: Text) -> Text:
+    """The same, and much output of every kind."""
+    print(request.value[:1000])
+    os.system("echo from a process of its own")
+    return request
+
+
+def vanish(request: Text) -> Text:
+    """Ends well, but answers nothing."""
+    os._exit(0)
+
+
+def wait_passively(request: Number) -> Number:
+    """1 if OpenMP threads of this process would wait without taking the processor."""
+    return Number(int(os.environ.get("OMP_WAIT_POLICY") == "PASSIVE"))

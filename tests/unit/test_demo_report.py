@@ -13,11 +13,12 @@ import pytest
 from rich.console import Console
 
 from infra.demo import prove
+from infra.demo.dataset import load_bank
 from infra.demo.errors import DemoError
-from infra.demo.evaluation import Evaluated, Measured, Score
+from infra.demo.evaluation import Evaluated, Measured, Score, evaluate
 from infra.demo.figures import Value, shown, shown_difference
 from infra.demo.memory import MemoryWatch
-from infra.demo.place import Place
+from infra.demo.place import Place, truth_beside
 from infra.demo.plan import Plan, stack_settings
 from infra.demo.report import (
     Canary,
@@ -252,6 +253,21 @@ def test_a_place_is_for_one_run_at_a_time(tmp_path: Path) -> None:
     with place.taken():
         place.make_project(stack_settings(Plan()))
         place.make_project(stack_settings(Plan()))
+
+
+@pytest.mark.service
+async def test_known_answers_stay_neither_after_an_evaluation_nor_after_a_killed_one(tmp_path: Path) -> None:
+    place = Place(tmp_path / "demo")
+    with place.taken():
+        place.make_project(stack_settings(Plan()))
+        bank = load_bank(1)
+        with pytest.raises(DemoError, match=r"no version 9\.9\.9"):
+            await evaluate(Stack(place.project), bank, ["9.9.9"], bank.split("test")[:3], str, seed=1)
+        truth = truth_beside(place.project)
+        assert not truth.exists()
+        truth.mkdir()
+        place.make_project(stack_settings(Plan()))
+        assert not truth.exists()
 
 
 def test_a_directory_of_somebody_else_is_left_alone(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from learners.evaluation import LabelledQuestion, _mean, slices_of
+from learners.evaluation import LabelledQuestion, _mean, mark_apart, slices_of
 
 
 def question(id: str, *slices: str) -> LabelledQuestion:
@@ -15,6 +15,16 @@ def question(id: str, *slices: str) -> LabelledQuestion:
 def test_every_question_is_in_all_and_in_its_own_slices() -> None:
     found = slices_of([question("a", "moved"), question("b"), question("c", "moved", "apart")])
     assert found == {"all": [0, 1, 2], "moved": [0, 2], "apart": [2]}
+
+
+def test_a_question_with_a_near_text_is_not_apart() -> None:
+    mine = np.array([[1.0, 0.0], [0.0, 1.0]], dtype=np.float32)
+    other = np.array([[0.91, np.sqrt(1 - 0.91**2)], [0.5, -np.sqrt(0.75)]], dtype=np.float32)
+    near, apart = mark_apart([question("near", "moved"), question("far", "moved")], mine, other)
+    assert near.slices == ("moved",)
+    assert apart.slices == ("moved", "apart", "moved, apart")
+    nothing = np.empty((0, 2), dtype=np.float32)
+    assert all("apart" in one.slices for one in mark_apart([question("a"), question("b")], mine, nothing))
 
 
 @pytest.mark.parametrize(("groups", "drawn"), [(200, "question"), (50, "question group")])

@@ -9,6 +9,7 @@ import sys
 import msgspec
 import numpy as np
 import pytest
+import uvloop
 
 from learners.watch.follow import follow
 from learners.watch.settings import WatchSettings
@@ -55,13 +56,24 @@ async def test_p_values_are_those_of_the_named_test() -> None:
         assert 50 < taken <= 100
 
 
-async def test_a_child_that_went_idle_is_replaced() -> None:
+async def ask_before_and_after_the_child_went() -> None:
     async with TwoSampleProcess(WatchSettings(tester_idle_s=1.0)) as test:
         first = await test(question(3, 0.0))
         child = test._child
         assert child is not None
         await child.wait()  # nobody asked for a second
         assert await test(question(3, 0.0)) == first
+        assert test._child is not child
+
+
+async def test_a_child_that_went_idle_is_replaced() -> None:
+    await ask_before_and_after_the_child_went()
+
+
+def test_a_child_that_went_idle_is_replaced_in_the_loop_of_the_processes() -> None:
+    # uvloop has another error for a pipe whose other end has gone
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(ask_before_and_after_the_child_went())
 
 
 async def test_a_slow_child_is_an_error_and_does_not_stay() -> None:
