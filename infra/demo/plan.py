@@ -46,7 +46,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     gather_timeout_s: float = 90.0
     trials: int = 8
     trial_timeout_s: float = 90.0
-    max_training_questions: int = 700
+    max_training_questions: int = 600
     canary_deadline_s: float = 150.0
     canary_minimum_units: int = 200
     canary_tuning_units: int = 1000

@@ -121,6 +121,7 @@ async def test_a_trial_that_was_run_twice_counts_once(tmp_path: Path) -> None:
     for _ in range(2):
         await steps.run_trial("acme", step, "1.0.0")
     assert [outcome.accepted for outcome in lifecycle.outcomes[FROZEN:]] == [True, False]
+    assert lifecycle.outcomes[-1].reason.startswith("repeated")
     again = await lifecycle.due()
     assert isinstance(again, RunTrial)
     assert again.number == 1
