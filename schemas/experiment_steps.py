@@ -34,7 +34,9 @@ def _start_experiment(state: LifecycleState, event: Event, p: lc.ExperimentStart
                 known_version(state, arm.version).ready,
                 f"version {arm.version!r} of arm {arm.name!r} is not ready",
             )
-    changed = msgspec.structs.replace(experiment, running=True, started_at=event.recordedtime)
+    changed = msgspec.structs.replace(
+        experiment, running=True, started_at=event.recordedtime, started_by=event.id
+    )
     return change(state, experiments=put(state.experiments, p.experiment, changed))
 
 

@@ -72,6 +72,7 @@ class Experiment(Struct, frozen=True, kw_only=True):
     defined: lc.ExperimentDefined
     running: bool = False
     started_at: dt.datetime | None = None
+    started_by: str = ""  #: id of its experiment.started event
     stopped: bool = False
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -103,11 +104,7 @@ def _promote(state: LifecycleState, event: Event, p: lc.VersionPromoted) -> Life
     if state.champion is not None:
         retired = msgspec.structs.replace(versions[state.champion], stage="retired")
         versions = put(versions, state.champion, retired)
-    rollout = state.rollout
-    if rollout is not None and rollout.started.challenger != p.version:
-        # A canary against a champion that is no longer it proves nothing: its challenger waits again.
-        challenger = msgspec.structs.replace(versions[rollout.started.challenger], stage="proposed")
-        versions = put(versions, challenger.version, challenger)
+    versions = _unjudged(versions)
     return change(
         state,
         champion=p.version,
@@ -118,7 +115,7 @@ def _promote(state: LifecycleState, event: Event, p: lc.VersionPromoted) -> Life
         drift=None,
         last_drift=None,
         last_drift_at=None,
-        training=_unless_about(state.training, p.version),
+        training=_to_judge_again(_unless_about(state.training, p.version), versions),
     )
 
 
@@ -140,7 +137,6 @@ def _reject(state: LifecycleState, event: Event, p: lc.VersionRejected) -> Lifec
 
 def _roll_back(state: LifecycleState, event: Event, p: lc.VersionRolledBack) -> LifecycleState:
     version, target = known_version(state, p.version), known_version(state, p.to)
-    rollout = state.rollout
     if version.stage == "canary":
         require(p.to == state.champion, f"a canary falls back on the champion {state.champion!r}")
         return change(state, versions=put_version(state, p.version, stage="rolled_back"), rollout=None)
@@ -152,9 +148,7 @@ def _roll_back(state: LifecycleState, event: Event, p: lc.VersionRolledBack) -> 
     require(p.to != p.version, "a version cannot fall back on itself")
     versions = put_version(state, p.version, stage="rolled_back")
     versions = put(versions, p.to, msgspec.structs.replace(versions[p.to], stage="champion", served=True))
-    if rollout is not None:
-        challenger = msgspec.structs.replace(versions[rollout.started.challenger], stage="proposed")
-        versions = put(versions, challenger.version, challenger)
+    versions = _unjudged(versions)
     return change(
         state,
         champion=p.to,
@@ -165,7 +159,23 @@ def _roll_back(state: LifecycleState, event: Event, p: lc.VersionRolledBack) -> 
         drift=None,
         last_drift=None,
         last_drift_at=None,
+        training=_to_judge_again(state.training, versions),
     )
+
+
+def _unjudged(versions: Mapping[str, VersionState]) -> Mapping[str, VersionState]:
+    """The versions under a new champion: no word of the judge and no canary against the old one counts."""
+    for version in versions.values():
+        if version.stage in ("admitted", "canary"):
+            versions = put(versions, version.version, msgspec.structs.replace(version, stage="proposed"))
+    return versions
+
+
+def _to_judge_again(training: Training | None, versions: Mapping[str, VersionState]) -> Training | None:
+    """The open training, back at its proposal if the judge has said nothing that still counts."""
+    if training is None or training.stage != "judged" or versions[training.version].stage != "proposed":
+        return training
+    return msgspec.structs.replace(training, stage="proposed")
 
 
 def _unless_about(training: Training | None, version: str) -> Training | None:

@@ -34,6 +34,9 @@ from schemas.tenant_state import LifecycleState
 
 log = logging.getLogger(__name__)
 
+#: Before every time.
+_ALWAYS = dt.datetime.min.replace(tzinfo=dt.UTC)
+
 
 class Learner:
     """Takes steps for ever. Killed at any moment, a new one goes on from the last event of the log.
@@ -60,6 +63,8 @@ class Learner:
         self._rolling = rolling
         self._watching: dict[str, Watching] = {}
         self._waits: dict[str, str] = {}
+        #: Tenant → when a step that could not be taken is tried again.
+        self._not_before: dict[str, dt.datetime] = {}
         self.steps_taken = 0
         #: Tenant → the step it is at, by name; for `status` and the metrics.
         self.present: dict[str, str] = {}
@@ -69,19 +74,28 @@ class Learner:
         while True:
             moved = False
             for tenant in sorted({*tenants, *self._journal.lifecycle.tenants()}):
-                try:
-                    moved |= await self.turn(tenant)
-                except Retryable as error:
-                    log.warning(
-                        "%s; tried again in %s s", error, error.retry_after_s, extra={"tenant": tenant}
-                    )
+                moved |= await self._turn_if_due(tenant)
                 self.steps_taken += 1
             if not moved:
                 await asyncio.sleep(self._settings.poll_s)
 
+    async def _turn_if_due(self, tenant: str) -> bool:
+        """`turn`, but for a tenant whose last step is to be tried again later."""
+        if self._journal.now() < self._not_before.get(tenant, _ALWAYS):
+            return False
+        try:
+            return await self.turn(tenant)
+        except Retryable as error:
+            self._not_before[tenant] = self._journal.now() + dt.timedelta(seconds=error.retry_after_s)
+            log.warning("%s; tried again in %s s", error, error.retry_after_s, extra={"tenant": tenant})
+            return False
+
     async def turn(self, tenant: str) -> bool:
-        """Take the step that is due; whether another may be due at once. Raises Retryable."""
-        state = await self._journal.lifecycle.state(tenant)
+        """Take the step that is due; whether another may be due at once. Raises Retryable.
+
+        After a step that was ignored none is: the next one is decided on a later state.
+        """
+        state = await self._journal.state(tenant)
         for experiment in state.experiments.values():
             if experiment.running:
                 await self._rolling.measure(tenant, experiment)
@@ -102,22 +116,22 @@ class Learner:
                 if not await self._gathered(tenant, state):
                     self.present[tenant] = "Gather"
                     return False
-                await self._training.request(tenant, step)
+                return (await self._training.request(tenant, step)).accepted
             case Freeze():
-                await self._training.freeze(tenant, step, state)
+                return (await self._training.freeze(tenant, step, state)).accepted
             case RunTrial():
-                await self._training.run_trial(tenant, step, state.base or step.training.champion)
+                base = state.base or step.training.champion
+                return (await self._training.run_trial(tenant, step, base)).accepted
             case Propose():
-                await self._training.propose(tenant, step, state)
+                return (await self._training.propose(tenant, step, state)).accepted
             case Abandon():
-                await self._training.abandon(tenant, step)
+                return (await self._training.abandon(tenant, step)).accepted
             case Judge():
-                await self._training.judge(tenant, step, state)
+                return (await self._training.judge(tenant, step, state)).accepted
             case Reject():
-                await self._training.reject(tenant, step)
+                return (await self._training.reject(tenant, step)).accepted
             case StartRollout():
-                await self._rolling.start(tenant, step, state)
-        return True
+                return (await self._rolling.start(tenant, step, state)).accepted
 
     async def _gathered(self, tenant: str, state: LifecycleState) -> bool:
         """Whether enough came since the drift: right after the alarm a training would see little new."""

@@ -11,6 +11,7 @@ from learners.ports import UnitMeasures
 from learners.settings import LearnerSettings
 from learners.steps import LookAtRollout, StartRollout
 from schemas import lifecycle as lc
+from schemas.lifecycle_state import Outcome
 from schemas.serving import CHALLENGER_ARM, CHAMPION_ARM
 from schemas.tenant_state import Experiment, LifecycleState
 
@@ -44,11 +45,11 @@ class RollingSteps:
         #: (tenant, experiment) → (time of the last measurement, its number).
         self._measured: dict[tuple[str, str], dt.datetime] = {}
 
-    async def start(self, tenant: str, step: StartRollout, state: LifecycleState) -> None:
-        """Begin the canary of an admitted, ready version."""
+    async def start(self, tenant: str, step: StartRollout, state: LifecycleState) -> Outcome:
+        """Begin the canary of an admitted, ready version; how the state machine took it."""
         assert state.champion is not None
         plan = plan_rollout(step.version.version, state.champion, self._settings, self._journal.now())
-        await self._journal.write(tenant, plan, cause=step.cause)
+        return await self._journal.write(tenant, plan, cause=step.cause)
 
     async def look(self, tenant: str, step: LookAtRollout) -> None:
         """Apply the rule once; write what it says, with the figures it was said on."""
@@ -91,8 +92,7 @@ class RollingSteps:
             minimum_units=defined.minimum_units,
         )
         began = experiment.started_at or self._journal.now()
-        cause = f"experiment:{defined.experiment}"
-        await self._write_measured(tenant, measured, cause=cause, began=began)
+        await self._write_measured(tenant, measured, cause=experiment.started_by, began=began)
 
     def _due(self, tenant: str, experiment: str) -> bool:
         last = self._measured.get((tenant, experiment))

@@ -28,6 +28,7 @@ from learners.train.requests import (
     TrialTask,
 )
 from schemas import lifecycle as lc
+from schemas.lifecycle_state import Outcome
 from schemas.tenant_state import LifecycleState, Training
 from schemas.topics import DOCUMENTS, INTERACTIONS
 from schemas.versions import next_version_id
@@ -40,7 +41,10 @@ THREADS = 2
 
 
 class TrainingSteps:
-    """Carries out the steps of a training. Every step may be repeated: the log takes it once."""
+    """Carries out the steps of a training, and says how the state machine took each.
+
+    Every step may be repeated: the log takes it once.
+    """
 
     def __init__(
         self,
@@ -63,14 +67,14 @@ class TrainingSteps:
         self._offsets = offsets
         self._bounds = Bounds(timeout_s=settings.trial_timeout_s, memory_bytes=settings.trial_memory_bytes)
 
-    async def request(self, tenant: str, step: RequestTraining) -> None:
+    async def request(self, tenant: str, step: RequestTraining) -> Outcome:
         """Answer a drift with a training; its seed follows from the drift, so that it can be repeated."""
         seed = int.from_bytes(hashlib.sha256(step.drift.encode()).digest()[:4])
-        await self._journal.write(
+        return await self._journal.write(
             tenant, lc.TrainingRequested(champion=step.champion, reason="drift", seed=seed), cause=step.drift
         )
 
-    async def freeze(self, tenant: str, step: Freeze, state: LifecycleState) -> None:
+    async def freeze(self, tenant: str, step: Freeze, state: LifecycleState) -> Outcome:
         """Fold the log up to its present end and make the dataset, or say that there is too little."""
         offsets = await self._offsets((INTERACTIONS, DOCUMENTS))
         study = self._artifacts.study(tenant, step.training.id)
@@ -92,12 +96,10 @@ class TrainingSteps:
         try:
             done = await run_child(f"{_TASKS}:freeze_dataset", task, FreezeDone, self._bounds, self._log)
         except ChildFailed as failed:
-            await self._abandon(tenant, step.training.id, f"the dataset could not be made: {failed}")
-            return
+            return await self._abandon(tenant, step.training.id, f"the dataset could not be made: {failed}")
         manifest = done.manifest
         if manifest is None:
-            await self._abandon(tenant, step.training.id, done.too_little)
-            return
+            return await self._abandon(tenant, step.training.id, done.too_little)
         frozen = lc.DatasetFrozen(
             dataset_id=manifest.dataset_id,
             offsets=manifest.offsets,
@@ -106,9 +108,9 @@ class TrainingSteps:
             pairs=manifest.pairs,
             dropped=manifest.dropped,
         )
-        await self._journal.write(tenant, frozen, cause=step.training.id)
+        return await self._journal.write(tenant, frozen, cause=step.training.id)
 
-    async def run_trial(self, tenant: str, step: RunTrial, base: str) -> None:
+    async def run_trial(self, tenant: str, step: RunTrial, base: str) -> Outcome:
         """Run the next trial; a child that breaks a bound or fails is a failed trial, not a failed study."""
         training, number = step.training, step.number
         task = TrialTask(
@@ -147,9 +149,9 @@ class TrainingSteps:
                 seconds=seconds,
                 error=str(failed),
             )
-        await self._journal.write(tenant, event, cause=training.frozen_by, attempt=number + 1)
+        return await self._journal.write(tenant, event, cause=training.frozen_by, attempt=number + 1)
 
-    async def propose(self, tenant: str, step: Propose, state: LifecycleState) -> None:
+    async def propose(self, tenant: str, step: Propose, state: LifecycleState) -> Outcome:
         """Publish the best trial's pipeline, complete on disk before the event names it."""
         training = step.training
         version = next_version_id(training.champion, "data", state.versions)
@@ -164,8 +166,7 @@ class TrainingSteps:
         try:
             done = await run_child(f"{_TASKS}:publish_trial", task, PublishDone, self._bounds, self._log)
         except ChildFailed as failed:
-            await self._abandon(tenant, step.cause, f"the version could not be published: {failed}")
-            return
+            return await self._abandon(tenant, step.cause, f"the version could not be published: {failed}")
         proposed = lc.VersionProposed(
             version=version,
             manifest_hash=done.manifest_hash,
@@ -174,13 +175,13 @@ class TrainingSteps:
             trial=step.trial,
             validation=trial.value,
         )
-        await self._journal.write(tenant, proposed, cause=step.cause)
+        return await self._journal.write(tenant, proposed, cause=step.cause)
 
-    async def abandon(self, tenant: str, step: Abandon) -> None:
+    async def abandon(self, tenant: str, step: Abandon) -> Outcome:
         """End a training that gave no pipeline."""
-        await self._abandon(tenant, step.cause, step.reason)
+        return await self._abandon(tenant, step.cause, step.reason)
 
-    async def judge(self, tenant: str, step: Judge, state: LifecycleState) -> None:
+    async def judge(self, tenant: str, step: Judge, state: LifecycleState) -> Outcome:
         """Ask the judge, with this challenger's part of the alpha (L9: it is spent over all challengers)."""
         assert state.champion is not None
         version = step.version
@@ -215,19 +216,19 @@ class TrainingSteps:
             margin=margin,
             unlabelled_ratio=done.unlabelled_ratio,
         )
-        await self._journal.write(tenant, judged, cause=version.proposed_by)
+        return await self._journal.write(tenant, judged, cause=version.proposed_by)
 
-    async def reject(self, tenant: str, step: Reject) -> None:
+    async def reject(self, tenant: str, step: Reject) -> Outcome:
         """Close a version that the judge did not admit."""
         judged = step.version.judged
         assert judged is not None
         rejected = lc.VersionRejected(
             version=step.version.version, reason=judged.reason, verdict=judged.verdict, measure=judged.measure
         )
-        await self._journal.write(tenant, rejected, cause=step.cause)
+        return await self._journal.write(tenant, rejected, cause=step.cause)
 
-    async def _abandon(self, tenant: str, cause: str, reason: str) -> None:
-        await self._journal.write(tenant, lc.TrainingAbandoned(reason=reason), cause=cause)
+    async def _abandon(self, tenant: str, cause: str, reason: str) -> Outcome:
+        return await self._journal.write(tenant, lc.TrainingAbandoned(reason=reason), cause=cause)
 
     def _trial(self, tenant: str, training: Training, number: int) -> Path:
         return self._artifacts.study(tenant, training.id) / f"trial-{number}"

@@ -35,6 +35,7 @@ class Watching:
         self._cursor: tuple[dt.datetime, str] | None = (state.champion_since, "")
         # After an alarm the watch goes on behind the last query that it was raised on.
         self._skip_to = state.last_drift[1].last_query_id if state.last_drift is not None else ""
+        self._skip_until = state.last_drift_at
 
     async def look(
         self, state: LifecycleState, feed: QueryFeed, settings: WatchSettings, test: Tester, journal: Journal
@@ -52,12 +53,17 @@ class Watching:
         return (await journal.write(self.tenant, self.watch.alarm, cause=self.life)).accepted
 
     def _unskipped(self, page: Sequence[ObservedQuery]) -> tuple[Sequence[ObservedQuery], str]:
-        """The queries behind the one to skip to, and what is still to be skipped to."""
+        """The queries behind the one to skip to, and what is still to be skipped to.
+
+        A query that came after the alarm is behind it: the one to skip to may be gone from the log.
+        """
         if not self._skip_to:
             return page, ""
         for index, query in enumerate(page):
             if query.query_id == self._skip_to:
                 return page[index + 1 :], ""
+            if self._skip_until is not None and query.received_at > self._skip_until:
+                return page[index:], ""
         return (), self._skip_to
 
 

@@ -249,6 +249,8 @@ async def test_a_tenant_that_cannot_be_read_is_tried_again_and_holds_up_no_other
         assert [written.tenant for written in daemon.lifecycle.events()[told:]] == ["bank"]
         assert "the store is away" in caplog.text
         feed.broken.clear()
+        assert daemon.learner.present["acme"] == "Watch"  # it said for how long not to ask again
+        daemon.clock.forward(60)
         await until(lambda: daemon.learner.present["acme"] == "Gather")
     first, second = daemon.lifecycle.events()[told:]
     assert (first.tenant, second.tenant) == ("bank", "acme")
