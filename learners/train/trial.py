@@ -30,7 +30,7 @@ from schemas.versions import EMBEDDER_FOLDER, EmbedderSettings, PipelineManifest
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-_FEWEST_STEPS: Final = 15
+_FEWEST_STEPS: Final = 12
 _MOST_EPOCHS: Final = 5
 
 
