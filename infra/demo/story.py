@@ -185,6 +185,8 @@ def _rollout(data: dict[str, Any]) -> str:
 def _measured(data: dict[str, Any]) -> str:
     for result in data.get("results", ()):
         always = result.get("always")
+        if always and always.get("low") is None:
+            return f"canary: {result['metric']} {interval_of(always)}"
         if always:
             return (
                 f"canary: {result['metric']} {interval_of(always)}, {result['units']:,} customers in the arm"

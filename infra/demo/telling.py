@@ -9,6 +9,7 @@ from typing import Final
 
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -17,6 +18,7 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
+from rich.text import Text
 
 #: Without a terminal, progress is a line each so many seconds.
 _PLAIN_S: Final = 15.0
@@ -57,7 +59,10 @@ class Teller:
     def say(self, text: str, style: str = "") -> None:
         """A line that stays."""
         console = self.console if self._live is None else self._live.console
-        console.print(f"  {text}", style=style, markup=False, soft_wrap=not console.is_terminal)
+        if console.is_terminal:
+            console.print(Padding.indent(Text(text, style=style), 2))
+        else:
+            console.print(f"  {text}", markup=False, soft_wrap=True)
 
     @contextlib.contextmanager
     def phase(self, name: str, title: str, what: str, total: int | None = None) -> Iterator[Bar]:
