@@ -47,4 +47,7 @@ class LearnerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     canary_guardrails: Annotated[
         dict[str, float], Meta(description="measure → relative fall (negative: rise) that is too much")
     ] = field(default_factory=lambda: {"clicked": 0.05, "thumbs_down": -0.5})
+    canary_beside: Annotated[
+        tuple[str, ...], Meta(description="measures that are published, too, and decide nothing")
+    ] = ("thumbs_up",)
     measure_interval_s: Annotated[float, Meta(gt=0, description="how often experiments are measured")] = 60.0

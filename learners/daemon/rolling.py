@@ -54,7 +54,7 @@ class RollingSteps:
     async def look(self, tenant: str, step: LookAtRollout) -> None:
         """Apply the rule once; write what it says, with the figures it was said on."""
         rollout, plan = step.rollout, step.rollout.started
-        metrics = (plan.metric, *sorted(plan.guardrails))
+        metrics = tuple(dict.fromkeys((plan.metric, *sorted(plan.guardrails), *self._settings.canary_beside)))
         units = await self._measures(tenant, plan.rollout, metrics)
         seen = look(plan, rollout.share, units, self._journal.now())
         if seen.decision == "continue" and not self._due(tenant, plan.rollout):
