@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Literal
 
+import msgspec
 from msgspec import Struct
 
 from learners.experiments import as_measure, compare_units
@@ -74,24 +75,29 @@ def _difference(
 def _breach(rollout: RolloutStarted, metric: str, largest_fall: float, units: ExperimentUnits) -> str | None:
     """Why this guardrail is breached, or None: the whole interval of the change lies beyond what is allowed.
 
-    `largest_fall` > 0 is a relative fall; < 0 a relative rise (for measures where lower is better).
+    `largest_fall` > 0 is a relative fall; < 0 a relative rise (for measures where lower is better). "A fall
+    of more than 5 %" is asked as challenger - .95 champion < 0, which needs no division: a relative
+    difference says nothing where the champion has next to none, and there a rise of complaints is worst.
     """
-    compared = compare_units(
-        units.measures.get(metric, ()),
+    allowed = 1.0 - largest_fall
+    rows = tuple(
+        msgspec.structs.replace(unit, total=unit.total * allowed) if unit.arm == CHAMPION_ARM else unit
+        for unit in units.measures.get(metric, ())
+    )
+    beyond = compare_units(
+        rows,
         CHAMPION_ARM,
         CHALLENGER_ARM,
         alpha=rollout.alpha / len(rollout.guardrails),
         tuning_units=rollout.tuning_units,
         minimum_units=rollout.minimum_units,
-    )
-    change = compared.relative_difference
-    if isinstance(change, CannotSay):
+    ).difference
+    if isinstance(beyond, CannotSay):
         return None
-    text = (
-        f"guardrail {metric}: relative change {change.estimate:+.3f} [{change.low:+.3f}, {change.high:+.3f}]"
-    )
-    if largest_fall >= 0 and change.below(-largest_fall):
-        return f"{text} is a fall of more than {largest_fall:.3f}"
-    if largest_fall < 0 and change.above(-largest_fall):
-        return f"{text} is a rise of more than {-largest_fall:.3f}"
+    interval = f"{beyond.estimate:+.4f} [{beyond.low:+.4f}, {beyond.high:+.4f}]"
+    text = f"guardrail {metric}: challenger - {allowed:g} × champion is {interval}"
+    if largest_fall >= 0 and beyond.below(0.0):
+        return f"{text}: a fall of more than {largest_fall:.0%}"
+    if largest_fall < 0 and beyond.above(0.0):
+        return f"{text}: a rise of more than {-largest_fall:.0%}"
     return None

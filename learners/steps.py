@@ -112,6 +112,10 @@ def next_step(state: LifecycleState, *, trials: int) -> Step:
         return LookAtRollout(state.rollout)
     if state.training is not None:
         return _next_of_training(state, state.training, trials)
+    for version in state.versions.values():
+        # Its canary ended because the champion changed: its way goes on from the judge.
+        if version.origin == "trained" and version.stage in ("proposed", "admitted"):
+            return _next_of_version(state, version)
     if state.drift is not None:
         return RequestTraining(state.drift[0], state.champion)
     return Watch(state.champion)
@@ -132,11 +136,14 @@ def _next_of_training(state: LifecycleState, training: Training, trials: int) ->
         # The earlier of equal trials: cheaper ones come first.
         best = max(complete, key=lambda t: (t.value if t.value is not None else 0.0, -t.number))
         return Propose(training, best.number, best.event_id)
-    version = state.versions[training.version]
-    if stage == "proposed":
+    return _next_of_version(state, state.versions[training.version])
+
+
+def _next_of_version(state: LifecycleState, version: VersionState) -> Step:
+    if version.judged is None or version.judged.champion != state.champion:
         return Judge(version)
     if version.stage != "admitted":
-        return Reject(version, training.judged_by)
+        return Reject(version, version.judged_by)
     if state.mode == "propose":
         return Wait(
             f"version {version.version} was admitted by the judge and waits for a person",
@@ -144,4 +151,4 @@ def _next_of_training(state: LifecycleState, training: Training, trials: int) ->
         )
     if not version.ready:
         return Wait(f"version {version.version} is being prepared by whoever serves")
-    return StartRollout(version, training.judged_by)
+    return StartRollout(version, version.judged_by)

@@ -102,6 +102,8 @@ class Episode(Struct, frozen=True, kw_only=True):
     asked_at: dt.datetime | None
     #: Smallest received time of the set.
     first_received_at: dt.datetime
+    #: Received time of `query_ref`.
+    query_received_at: dt.datetime | None
     text: str
     unit: str | None
     unit_kind: Literal["user", "session", "device", ""]

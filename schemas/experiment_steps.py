@@ -20,6 +20,7 @@ def _define_experiment(state: LifecycleState, event: Event, p: lc.ExperimentDefi
         f"experiment {p.experiment!r} is defined already; take a new name",
     )
     require(abs(sum(arm.weight for arm in p.arms) - 1) < 1e-6, "the weights of the arms must sum to 1")
+    require(all(arm.weight > 0 for arm in p.arms), "every arm needs a weight above 0")
     require(len({arm.name for arm in p.arms}) == len(p.arms), "the arms' names must differ")
     return change(state, experiments=put(state.experiments, p.experiment, Experiment(defined=p)))
 
@@ -34,6 +35,12 @@ def _start_experiment(state: LifecycleState, event: Event, p: lc.ExperimentStart
                 known_version(state, arm.version).ready,
                 f"version {arm.version!r} of arm {arm.name!r} is not ready",
             )
+    if experiment.serves_versions:
+        others = (
+            name for name, other in state.experiments.items() if other.running and other.serves_versions
+        )
+        other = next(others, None)
+        require(other is None, f"experiment {other!r} serves versions, too, and runs: stop it first")
     changed = msgspec.structs.replace(
         experiment, running=True, started_at=event.recordedtime, started_by=event.id
     )

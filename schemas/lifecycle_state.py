@@ -50,7 +50,7 @@ def apply_step(state: LifecycleState, event: Event, payload: Struct) -> tuple[Li
     key = (event.source, event.id)
     if key in state.seen:
         return state, Outcome(False, "repeated: this event is already in the log")
-    state = change(state, seen=state.seen | {key})
+    state = change(state, seen=state.seen.and_one(key))
     step = _STEPS.get(type(payload))
     if step is None:
         return state, Outcome(False, f"{event.type} is no lifecycle event")

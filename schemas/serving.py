@@ -24,21 +24,21 @@ class Serving(Struct, frozen=True, kw_only=True):
 def assign(state: LifecycleState, unit: str | None) -> Serving:
     """The version and exposures of a unit; without a unit the champion, unexposed.
 
-    A running canary decides over an experiment's version: one unit is served one version. Every running
-    experiment still exposes its units (an arm without a version is the application's own treatment).
+    One unit is served one version: while a canary runs, experiments that serve versions expose nobody. The
+    others still do (an arm without a version is the application's own treatment).
     """
     version, exposures = state.champion, []
     if unit is not None:
         for name, experiment in sorted(state.experiments.items()):
-            if not experiment.running:
+            if not experiment.running or (experiment.serves_versions and state.rollout is not None):
+                # Beside a canary an experiment of versions rests whole: its arms would mix with the canary's,
+                # and one arm alone would compare two times.
                 continue
             defined = experiment.defined
             index = assign_arm(name, unit, [arm.weight for arm in defined.arms], coverage=defined.coverage)
             if index is None:
                 continue
             arm = defined.arms[index]
-            if arm.version and state.rollout is not None:
-                continue  # a version arm would mix with the canary: no exposure while it runs
             exposures.append(Exposure(name, arm.name))
             version = arm.version or version
         if state.rollout is not None:

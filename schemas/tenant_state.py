@@ -15,6 +15,25 @@ VersionStage = Literal["proposed", "admitted", "canary", "champion", "retired", 
 TrainingStage = Literal["requested", "frozen", "proposed", "judged"]
 
 
+class Seen(Struct, frozen=True):
+    """A set that grows by one: the old one stays as it is, and each event copies few of the others.
+
+    Parts at least halve from one to the next, so a long lifecycle costs n log n and not n².
+    """
+
+    parts: tuple[frozenset[tuple[str, str]], ...] = ()
+
+    def __contains__(self, key: object) -> bool:
+        return any(key in part for part in self.parts)
+
+    def and_one(self, key: tuple[str, str]) -> Seen:
+        """This set and `key`."""
+        parts, last = self.parts, frozenset((key,))
+        while parts and len(parts[-1]) <= len(last):
+            last, parts = parts[-1] | last, parts[:-1]
+        return Seen((*parts, last))
+
+
 class VersionState(Struct, frozen=True, kw_only=True):
     """A version and how far it came. `served` says that it was champion at some time."""
 
@@ -75,6 +94,11 @@ class Experiment(Struct, frozen=True, kw_only=True):
     started_by: str = ""  #: id of its experiment.started event
     stopped: bool = False
 
+    @property
+    def serves_versions(self) -> bool:
+        """Whether an arm of it is served a version of its own."""
+        return any(arm.version for arm in self.defined.arms)
+
 
 class LifecycleState(Struct, frozen=True, kw_only=True):
     """What is true of one tenant after a prefix of its lifecycle."""
@@ -99,8 +123,10 @@ class LifecycleState(Struct, frozen=True, kw_only=True):
     metrics: Mapping[str, str] = MappingProxyType({})
     keys: Mapping[str, lc.KeyIssued] = MappingProxyType({})
     alerts: Mapping[str, str] = MappingProxyType({})
+    #: How often the judge spoke: its alpha is spent over all of these.
+    judgements: int = 0
     #: (source, id) of every event seen, so that a repeated one is known.
-    seen: frozenset[tuple[str, str]] = frozenset()
+    seen: Seen = Seen()
 
     def serving_versions(self) -> tuple[str, ...]:
         """Versions that whoever serves should have ready: champion first, then candidates, then arms."""

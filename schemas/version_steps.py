@@ -47,7 +47,7 @@ def _judge(state: LifecycleState, event: Event, p: lc.VersionJudged) -> Lifecycl
         f"version {p.version!r} was judged against {p.champion!r} already: the judge is asked once",
     )
     require(p.champion == state.champion, f"the champion is {state.champion!r}, not {p.champion!r}")
-    changes: dict[str, object] = {}
+    changes: dict[str, object] = {"judgements": state.judgements + 1}
     if state.training is not None and state.training.version == p.version:
         changes["training"] = msgspec.structs.replace(state.training, stage="judged", judged_by=event.id)
     stage: VersionStage = "admitted" if p.verdict == "admitted" else "proposed"

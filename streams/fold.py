@@ -83,6 +83,7 @@ def fold_episode(records: Iterable[Record]) -> Episode:
         query_ref=ref,
         asked_at=None if event is None else event.effective_time,
         first_received_at=min([r.event.recordedtime for r in distinct]),
+        query_received_at=None if event is None else event.recordedtime,
         text="" if query is None else query.text,
         unit=unit or None,
         unit_kind=_unit_kind(query),

@@ -26,7 +26,8 @@ async def main(settings: Settings, place: Place) -> None:
     from infra.clickhouse.connection import open_client
     from infra.clickhouse.learning import ClickHouseQueryFeed, ClickHouseUnitMeasures
     from infra.kafka.lifecycle import KafkaLifecycleLog, LifecycleTail
-    from infra.kafka.log import ensure_topics
+    from infra.kafka.log import GroupProgress, ensure_topics
+    from infra.kafka.stored import StoredUntil
     from learners.artifacts import Artifacts
     from learners.daemon.journal import Journal
     from learners.daemon.learner import Learner
@@ -44,7 +45,11 @@ async def main(settings: Settings, place: Place) -> None:
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", enable_idempotence=True)
     await producer.start()
     try:
-        async with LifecycleTail(bootstrap) as lifecycle, TwoSampleProcess(settings.watch) as test:
+        async with (
+            LifecycleTail(bootstrap) as lifecycle,
+            TwoSampleProcess(settings.watch) as test,
+            GroupProgress(bootstrap, settings.streams.group) as progress,
+        ):
             await lifecycle.wait_caught_up()
             journal = Journal(KafkaLifecycleLog(lifecycle, producer), now)
             for name, tenant in settings.tenants.items():
@@ -60,7 +65,7 @@ async def main(settings: Settings, place: Place) -> None:
                     await journal.lifecycle.append(configured)
             folds = LogFolds(bootstrap, settings.streams.group)
             feed = QualityFeed(
-                ClickHouseQueryFeed(client, settings.watch.settle_s),
+                ClickHouseQueryFeed(client, settings.watch.settle_s, StoredUntil(progress.read, now)),
                 lambda tenant: lifecycle.current(tenant).champion,
                 reference_queries=settings.watch.reference_queries,
                 window_queries=settings.watch.window_queries,

@@ -66,13 +66,23 @@ _MICROSECOND: Final = dt.timedelta(microseconds=1)
 class ClickHouseQueryFeed:
     """`QueryFeed` over the view `episodes`.
 
-    Only feedback of the first `settle_s` counts: an old query has had longer to collect clicks than a recent
-    one, which would look like drift, and a replay after a restart would see more than the first look did.
+    A query is given once its feedback is stored, too: the worker may be behind by minutes (a rebuild, an
+    outage), and a query whose clicks are still in the log looks like one that nobody clicked on. Only
+    feedback of the first `settle_s` counts: an old query has had longer to collect clicks than a recent one,
+    which would look like drift, and a replay after a restart would see more than the first look did.
     """
 
-    def __init__(self, client: Client, settle_s: float, databases: Databases = LIVE) -> None:
+    def __init__(
+        self,
+        client: Client,
+        settle_s: float,
+        stored_until: Callable[[], Awaitable[dt.datetime | None]],
+        databases: Databases = LIVE,
+    ) -> None:
+        """`stored_until`: the moment up to which all interactions are stored, None if that is not known."""
         self._client = client
-        self._settle_ms = int(settle_s * 1000)
+        self._settle = dt.timedelta(seconds=settle_s)
+        self._stored_until = stored_until
         self._sql = _QUERIES.format(views=databases.views)
         self._count_sql = _COUNT.format(views=databases.views)
 
@@ -81,6 +91,10 @@ class ClickHouseQueryFeed:
     ) -> Sequence[ObservedQuery]:
         """The next queries by (received time, query_id). Raises Retryable, Fatal."""
         received, query_id = cursor or (_EPOCH, "")
+        stored = await self._stored_until()
+        if stored is None:
+            return []
+        until = min(until, stored - self._settle)
         rows = await _rows(
             self._client,
             self._sql,
@@ -89,7 +103,7 @@ class ClickHouseQueryFeed:
                 "until": (until - _EPOCH) // _MICROSECOND,
                 "after": (received - _EPOCH) // _MICROSECOND,
                 "after_id": query_id,
-                "settle_ms": self._settle_ms,
+                "settle_ms": self._settle // dt.timedelta(milliseconds=1),
                 "page": limit,
             },
             "reading queries for the watch",
@@ -97,7 +111,14 @@ class ClickHouseQueryFeed:
         return [_observed(row) for row in rows]
 
     async def count_since(self, tenant: str, since: dt.datetime, until: dt.datetime) -> int:
-        """Queries received after `since` and until `until`. Raises Retryable, Fatal."""
+        """Queries received after `since` and until `until`, as far as they are given by `after`.
+
+        Raises Retryable, Fatal.
+        """
+        stored = await self._stored_until()
+        if stored is None:
+            return 0
+        until = min(until, stored - self._settle)
         parameters = {
             "tenant": tenant,
             "since": (since - _EPOCH) // _MICROSECOND,

@@ -18,7 +18,7 @@ from schemas.codec import seal_event
 from schemas.ids import step_id
 from schemas.lifecycle_state import Outcome
 from schemas.registry import BY_PAYLOAD
-from schemas.tenant_state import LifecycleState
+from schemas.tenant_state import LifecycleState, Seen
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +47,8 @@ class Journal:
         """
         event_type = BY_PAYLOAD[type(payload)]
         decided_on = self._decided_on.get(tenant)
-        while (
-            decided_on is not None and (SOURCE, step_id(cause, event_type.name, attempt)) in decided_on.seen
-        ):
+        used = Seen() if decided_on is None else decided_on.seen
+        while (SOURCE, step_id(cause, event_type.name, attempt)) in used:
             attempt += 1
         event = seal_event(
             payload,

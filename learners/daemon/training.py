@@ -185,8 +185,7 @@ class TrainingSteps:
         """Ask the judge, with this challenger's part of the alpha (L9: it is spent over all challengers)."""
         assert state.champion is not None
         version = step.version
-        asked_before = sum(v.judged is not None for v in state.versions.values())
-        alpha = spend(self._settings.judge_alpha, asked_before + 1)
+        alpha = spend(self._settings.judge_alpha, state.judgements + 1)
         margin = self._settings.judge_margin
         task = JudgeTask(
             champion=str(self._artifacts.version(tenant, state.champion)),

@@ -65,8 +65,8 @@ def question_id(text: str) -> str:
 def gather_questions(
     episodes: Iterable[Episode], documents: Mapping[str, CurrentDocument]
 ) -> tuple[list[Question], Counter[str], int]:
-    """Questions in the order of (first received time, id), dropped pairs by reason, and the pairs that were
-    kept.
+    """Questions in the order of (received time of their first query, id), dropped pairs by reason, and the
+    number of pairs that were kept.
 
     Reasons: `no_query` (the query has not come), `empty_text`, `document_gone`, `text_changed`. Lists without
     any usable hit and queries without a list still make a question: its group must not depend on its
@@ -77,15 +77,18 @@ def gather_questions(
     kept = 0
     for episode in episodes:
         text = episode.text.strip()
-        if episode.query_ref is None or not text:
-            reason = "no_query" if episode.query_ref is None else "empty_text"
+        # Not when its first record came: feedback may come days before its query, and would put the query
+        # before questions that an earlier dataset has given to a split already.
+        asked = episode.query_received_at
+        if asked is None or not text:
+            reason = "no_query" if asked is None else "empty_text"
             dropped.update({reason: len(episode.pairs)} if episode.pairs else {})
             continue
         key = question_id(text)
         question = questions.get(key)
         if question is None:
-            question = questions[key] = Question(key, text, episode.first_received_at)
-        question.first_received_at = min(question.first_received_at, episode.first_received_at)
+            question = questions[key] = Question(key, text, asked)
+        question.first_received_at = min(question.first_received_at, asked)
         question.queries += 1
         holding: list[TrainingPair] = []
         for pair in episode.pairs:

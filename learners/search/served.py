@@ -33,6 +33,8 @@ class ServedTenant:
     def __init__(self, vectors: Path) -> None:
         self.corpus = Corpus()
         self.versions: dict[str, ServedVersion] = {}
+        #: The champion that was loaded last: it answers until the present one is loaded.
+        self.last_champion = ""
         self._vectors_path = vectors
         self._vectors: DocumentVectors | None = None
 

@@ -17,6 +17,7 @@ from learners.artifacts import Artifacts
 from learners.pipeline.embedder import EmbedderPool, limit_cpu_threads
 from learners.pipeline.explore import explore
 from learners.pipeline.index import Hit as FoundHit
+from learners.pipeline.manifest import VersionDamaged
 from learners.ports import EventSink, LifecycleLog
 from learners.search.base import propose_base
 from learners.search.served import ServedTenant, ServedVersion
@@ -27,7 +28,7 @@ from schemas.errors import Retryable
 from schemas.ids import step_id, uuid7
 from schemas.interactions import Attribute, Exposure, Hit, QueryAsked, RetrievalServed
 from schemas.lifecycle import VersionReady
-from schemas.serving import assign
+from schemas.serving import Serving, assign
 from schemas.tenant_state import LifecycleState
 
 log = logging.getLogger(__name__)
@@ -124,9 +125,8 @@ class SearchService:
         self._dirty.set()
 
     def ready(self, tenant: str) -> bool:
-        """The champion is loaded and holds every document that was known when it was last refreshed."""
-        champion = self._current(tenant).champion
-        return champion is not None and champion in self.tenant(tenant).versions
+        """A champion is loaded: the present one, or the one before while the present one is being loaded."""
+        return self._current(tenant).champion is not None and bool(self.tenant(tenant).versions)
 
     async def search(self, tenant: str, request: SearchRequest) -> SearchAnswer:
         """Answer and report. Raises Retryable: nothing is loaded yet, or the report is late."""
@@ -135,7 +135,10 @@ class SearchService:
         held = self.tenant(tenant)
         unit = request.user or request.session or request.device
         serving = assign(state, unit)
-        served = held.versions.get(serving.version or "") or held.versions.get(state.champion or "")
+        if any(name not in held.versions for name in serving.prepare if state.versions[name].ready):
+            # Not every arm can be served here yet: nobody is exposed, alike in all arms.
+            serving = Serving(version=state.champion)
+        served = held.versions.get(serving.version or "") or held.versions.get(held.last_champion)
         if served is None:
             raise Retryable(
                 "no version is loaded yet; search answers as soon as the base is ready", retry_after_s=2.0
@@ -233,7 +236,10 @@ class SearchService:
             check()
             self._dirty.clear()
             for tenant in sorted({*tenants, *self._tenants, *self._lifecycle.tenants()}):
-                await self._refresh(tenant)
+                try:
+                    await self._refresh(tenant)
+                except Retryable as error:
+                    log.warning("versions of %s: %s; looked at again soon", tenant, error)
             try:
                 async with asyncio.timeout(5.0):
                     await self._dirty.wait()
@@ -257,13 +263,22 @@ class SearchService:
             served = held.versions.get(version)
             if served is None:
                 directory: Path = self._artifacts.version(tenant, version)
-                served = await self._prepare(held.open, directory, self._pool)
+                try:
+                    served = await self._prepare(held.open, directory, self._pool)
+                except VersionDamaged as damaged:
+                    if version == state.champion:
+                        raise
+                    # A candidate is missed by nobody; it stays not ready, and the log says why.
+                    log.error("version %s of %s cannot be served: %s", version, tenant, damaged)
+                    continue
             generation = held.corpus.generation
             if served.generation < generation:
                 put, removed = held.corpus.changes_since(served.generation)
                 await self._prepare(served.refresh, put, removed, generation)
             # Only a version whose index holds every document is shown to anyone.
             held.versions[version] = served
+            if version == state.champion:
+                held.last_champion = version
             if not state.versions[version].ready and tenant not in self._others_say_ready:
                 await self._say_ready(tenant, state, version)
         for version in set(held.versions) - set(wanted):

@@ -75,13 +75,40 @@ def thumb(number: int, value: float) -> FeedbackGiven:
     return FeedbackGiven(query_id=f"q{number:03}", kind="thumb", value=value)
 
 
+async def all_stored() -> dt.datetime | None:
+    """A worker that is not behind."""
+    return at(1_000_000)
+
+
+async def test_a_query_waits_until_its_feedback_is_stored(client: Client) -> None:
+    """A worker that is behind stores a query before the clicks that were received within seconds of it."""
+    tenant = "behind"
+    stored: list[dt.datetime | None] = [None]
+
+    async def stored_until() -> dt.datetime | None:
+        return stored[0]
+
+    rows: list[tuple[Struct, float]] = [(question(1), 0), (served(1), 0)]
+    await asyncio.to_thread(store, client, tenant, rows)
+    feed = ClickHouseQueryFeed(client, SETTLE_S, stored_until)
+    for moment in (None, at(3)):
+        stored[0] = moment
+        assert await feed.after(tenant, None, at(1000), 10) == []
+        assert await feed.count_since(tenant, at(-1), at(1000)) == 0
+    await asyncio.to_thread(store, client, tenant, [*rows, (click(1, "d1"), 5)])
+    stored[0] = at(120)
+    (seen,) = await feed.after(tenant, None, at(1000), 10)
+    assert seen.clicked_rank == 1
+    assert await feed.count_since(tenant, at(-1), at(1000)) == 1
+
+
 async def test_queries_come_in_order_in_pages_and_settled_only(client: Client) -> None:
     tenant = "pages"
     rows: list[tuple[Struct, float]] = []
     for number in range(10):
         rows += [(question(number), number * 10.0), (served(number), number * 10.0)]
     await asyncio.to_thread(store, client, tenant, rows)
-    feed = ClickHouseQueryFeed(client, SETTLE_S)
+    feed = ClickHouseQueryFeed(client, SETTLE_S, all_stored)
     seen: list[str] = []
     cursor = None
     while page := await feed.after(tenant, cursor, at(75), 3):
@@ -105,7 +132,7 @@ async def test_only_feedback_of_the_first_seconds_counts(client: Client) -> None
         (served(2), 1),
     ]
     await asyncio.to_thread(store, client, tenant, rows)
-    clicked, quiet = await ClickHouseQueryFeed(client, SETTLE_S).after(tenant, None, at(100), 10)
+    clicked, quiet = await ClickHouseQueryFeed(client, SETTLE_S, all_stored).after(tenant, None, at(100), 10)
     assert (clicked.clicked_rank, clicked.thumbs_up, clicked.thumbs_down) == (3, 1, 0)
     assert clicked.scores == (1.0, 0.5, 1 / 3)
     assert (clicked.text, clicked.unit, clicked.pipeline_version) == ("text 1", "u", "1.0.0")

@@ -78,6 +78,7 @@ def episode(
         query_ref=ref if asked else None,
         asked_at=at,
         first_received_at=at,
+        query_received_at=at if asked else None,
         text=text,
         unit=None,
         unit_kind="",

@@ -74,6 +74,18 @@ def test_a_breached_guardrail_rolls_back_a_winner() -> None:
     assert "guardrail thumbs_down" in seen.reason
 
 
+@pytest.mark.parametrize(("down", "challenger_down"), [(0.0, 0.3), (0.003, 0.05)])
+def test_a_guardrail_speaks_where_the_champion_has_next_to_none(down: float, challenger_down: float) -> None:
+    found = units({CHAMPION_ARM: 0.4, CHALLENGER_ARM: 0.6}, 1000, down=down, challenger_down=challenger_down)
+    assert look(PLAN, 0.5, found, EARLY).decision == "roll_back"
+
+
+def test_a_guardrail_allows_what_it_says() -> None:
+    """Thumbs down may rise by a half: from .06 to .08 is no breach, whatever the number of units."""
+    found = units({CHAMPION_ARM: 0.4, CHALLENGER_ARM: 0.6}, 20_000, down=0.06, challenger_down=0.08)
+    assert look(PLAN, 0.5, found, EARLY).decision == "promote"
+
+
 def test_arms_without_their_shares_prove_nothing() -> None:
     found = msgspec.structs.replace(
         units({CHAMPION_ARM: 0.4, CHALLENGER_ARM: 0.6}, 1000),

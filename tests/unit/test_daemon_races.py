@@ -9,7 +9,7 @@ import pytest
 
 from learners.daemon.journal import Journal
 from learners.daemon.watching import Watching, life_of
-from learners.steps import Judge, StartRollout
+from learners.steps import Judge, Reject, StartRollout, Watch
 from learners.watch.settings import WatchSettings
 from schemas import lifecycle as lc
 from schemas.envelope import Event
@@ -92,6 +92,24 @@ async def test_a_version_that_was_admitted_against_another_champion_is_judged_ag
     step = await lifecycle.due(1)
     assert isinstance(step, Judge)
     assert step.version.version == "1.2.0"
+
+
+async def test_a_challenger_whose_canary_lost_its_champion_goes_back_to_the_judge() -> None:
+    lifecycle = await lifecycle_up_to(PROMOTED)
+    await lifecycle.tell([event(lc.TenantConfigured(mode="auto"), "m1"), *SECOND_TRAINING, ADMITTED, READY])
+    plan = rollout("canary-2", challenger="1.2.0", champion="1.1.0")
+    await lifecycle.tell([event(plan, "o2", cause="j2"), BACK])
+    step = await lifecycle.due(1)
+    assert isinstance(step, Judge)
+    assert step.version.version == "1.2.0"
+    refused = msgspec.structs.replace(judged(), version="1.2.0", champion="1.0.0", verdict="refused")
+    await lifecycle.tell([event(refused, "j3", cause="p2")])
+    assert (await lifecycle.now()).judgements == 3
+    step = await lifecycle.due(1)
+    assert isinstance(step, Reject)
+    rejected = lc.VersionRejected(version="1.2.0", reason="worse", verdict="refused")
+    await lifecycle.tell([event(rejected, "x2", cause=step.cause)])
+    assert isinstance(await lifecycle.due(1), Watch)
 
 
 async def test_a_watch_goes_on_though_the_query_of_its_last_alarm_is_gone() -> None:

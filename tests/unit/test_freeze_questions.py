@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
+import msgspec
+
 from learners.freeze.questions import Judgement, Look, gather_questions, question_id
 from tests.unit.feedback_log import START, document, episode, pair
 
@@ -47,6 +51,15 @@ def test_equal_texts_are_one_question_in_order_of_first_receipt() -> None:
         assert questions[0].queries == 2
         assert (questions[0].first_received_at - START).total_seconds() == 3
         assert set(questions[0].looks) == {Look("a", 1, 1.0), Look("b", 1, 0.0)}
+
+
+def test_feedback_before_its_query_gives_a_question_no_earlier_place() -> None:
+    """Else a question would lead a group that an earlier dataset has given to a split already."""
+    late = msgspec.structs.replace(
+        episode(5, "topic 1 again"), first_received_at=START + dt.timedelta(seconds=1)
+    )
+    questions, _, _ = gather_questions([late, episode(3, "topic 1")], {})
+    assert [question.text for question in questions] == ["topic 1", "topic 1 again"]
 
 
 def test_shadow_lists_were_seen_by_nobody() -> None:

@@ -27,6 +27,35 @@ def test_whole_story_is_accepted_and_promotes() -> None:
     assert (state.training, state.rollout, state.drift) == (None, None, None)
 
 
+def test_a_long_lifecycle_copies_little_an_event() -> None:
+    state, copied = after(3), 0
+    for number in range(4000):
+        before = {id(part) for part in state.seen.parts}
+        state, _ = fold([event(lc.ExperimentMeasured(experiment="e"), f"m{number}")], state)
+        copied += sum(len(part) for part in state.seen.parts if id(part) not in before)
+    assert copied < 4003 * 16
+    _, (again,) = fold([event(lc.ExperimentMeasured(experiment="e"), "m17")], state)
+    assert "repeated" in again.reason
+
+
+def test_an_arm_that_nobody_gets_is_refused() -> None:
+    arms = (lc.Arm("control", 1.0), lc.Arm("later", 0.0))
+    _, (outcome,) = fold([event(lc.ExperimentDefined(experiment="e", arms=arms), "e1")], after(3))
+    assert outcome.reason == "every arm needs a weight above 0"
+
+
+def test_an_experiment_of_versions_rests_whole_while_a_canary_runs_and_runs_alone() -> None:
+    arms = (lc.Arm("control", 0.5), lc.Arm("new", 0.5, "1.0.0"))
+    defined = event(lc.ExperimentDefined(experiment="v", arms=arms), "e1")
+    state, outcomes = fold([defined, event(lc.ExperimentStarted(experiment="v"), "e2")], after(12))
+    assert all(outcome.accepted for outcome in outcomes)
+    exposures = [assign(state, f"u{number}").exposures for number in range(500)]
+    assert {exposure.experiment for both in exposures for exposure in both} == {"canary-1"}
+    second = event(lc.ExperimentDefined(experiment="w", arms=arms), "e3")
+    _, (_, started) = fold([second, event(lc.ExperimentStarted(experiment="w"), "e4")], state)
+    assert started.reason == "experiment 'v' serves versions, too, and runs: stop it first"
+
+
 def test_repeated_events_change_nothing() -> None:
     events = whole_story()
     doubled = [each for pair in zip(events, events, strict=True) for each in pair]

@@ -195,11 +195,26 @@ async def test_a_tenants_life_from_the_base_to_a_promoted_version(scene: Scene) 
     assert arms == {CHAMPION_ARM: {"1.0.0"}, CHALLENGER_ARM: {"1.1.0"}}
     unexposed = await scene.service.search(TENANT, SearchRequest(text="card"))
     assert (unexposed.version, unexposed.exposures) == ("1.0.0", ())
+    # where the challenger is not loaded (a replica that just started) nobody is exposed, alike in both arms
+    versions = scene.service.tenant(TENANT).versions
+    challenger = versions.pop("1.1.0")
+    for number in range(30):
+        answer = await scene.service.search(TENANT, SearchRequest(text="card", user=f"u{number}"))
+        assert (answer.version, answer.exposures) == ("1.0.0", ())
+    versions["1.1.0"] = challenger
 
     # promoted: everybody gets it; the former champion is let go
     await scene.step(lc.VersionPromoted(version="1.1.0", previous="1.0.0", reason="won"), "c1", "o1")
     await scene.until("1.0.0 gone", lambda: set(scene.service.tenant(TENANT).versions) == {"1.1.0"})
     assert (await scene.service.search(TENANT, SearchRequest(text="card", user="u1"))).version == "1.1.0"
+
+    # rolled back: until the former champion is loaded again, the one that is there answers, and says so
+    await scene.step(lc.VersionRolledBack(version="1.1.0", to="1.0.0", reason="worse"), "b1", "c1")
+    assert scene.service.ready(TENANT)
+    answer = await scene.service.search(TENANT, SearchRequest(text="card", user="u1"))
+    assert (answer.version, answer.exposures) == ("1.1.0", ())
+    await scene.until("1.0.0 back", lambda: set(scene.service.tenant(TENANT).versions) == {"1.0.0"})
+    assert (await scene.service.search(TENANT, SearchRequest(text="card", user="u1"))).version == "1.0.0"
 
 
 async def test_exploration_shows_lower_ranks_and_says_how_likely_that_was(tmp_path: Path) -> None:
