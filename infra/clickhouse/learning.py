@@ -11,17 +11,45 @@ from clickhouse_connect.driver.client import Client
 
 from infra.clickhouse.connection import LIVE, Databases, explain
 from learners.ports import ExperimentUnits, ObservedQuery, Offsets, UnitMeasure
-from schemas.interactions import Exposure
+from schemas.interactions import Exposure, FeedbackGiven
+from schemas.registry import BY_PAYLOAD
 
-#: Times travel as microseconds since 1970: exact, and the same whatever the client's time zone.
+#: Times travel as microseconds since 1970: exact, and the same whatever the client's time zone. The page is
+#: found on narrow columns; wide ones are read by key. Feedback counts by when it was received: its own time
+#: is the client's, who may send yesterday's clicks; nobody saw those when the query was first looked at.
 _QUERIES: Final = """
 WITH
-    first_received_at + toIntervalMillisecond({{settle_ms:UInt32}}) AS settled_at,
+    page AS
+    (
+        SELECT query_id
+        FROM {views}.episodes
+        WHERE tenant = {{tenant:String}} AND has_query
+            AND first_received_at <= fromUnixTimestamp64Micro({{until:Int64}}, 'UTC')
+            AND (first_received_at, query_id)
+                > (fromUnixTimestamp64Micro({{after:Int64}}, 'UTC'), {{after_id:String}})
+        ORDER BY first_received_at, query_id
+        LIMIT {{page:UInt32}}
+    ),
+    received AS
+    (
+        SELECT
+            query_id,
+            groupArray((source, event_id)) AS identities,
+            groupArray(received_time) AS times
+        FROM {views}.events
+        WHERE tenant = {{tenant:String}} AND query_id IN (SELECT query_id FROM page)
+            AND type = {{feedback:String}}
+        GROUP BY query_id
+    ),
     arrayFilter(
-        f -> f.2 = 'human' AND f.5 <= settled_at,
-        arrayZip(feedback_kind, feedback_rater, feedback_rank, feedback_value, feedback_time)) AS told
+        f -> f.2 = 'human' AND f.5 <= first_received_at + toIntervalMillisecond({{settle_ms:UInt32}}),
+        arrayZip(
+            feedback_kind, feedback_rater, feedback_rank, feedback_value,
+            arrayMap(
+                identity -> times[indexOf(identities, identity)],
+                arrayZip(feedback_source, feedback_id)))) AS told
 SELECT
-    query_id,
+    asked.query_id,
     toUnixTimestamp64Micro(first_received_at) AS received_us,
     text,
     unit,
@@ -33,13 +61,14 @@ SELECT
         f -> ifNull(f.3, 0), arrayFilter(f -> f.1 = 'click' AND f.3 > 0, told))) AS clicked_rank,
     arrayCount(f -> f.1 = 'thumb' AND f.4 > 0, told) AS up,
     arrayCount(f -> f.1 = 'thumb' AND f.4 < 0, told) AS down
-FROM {views}.episodes
-WHERE tenant = {{tenant:String}} AND has_query
-    AND first_received_at <= fromUnixTimestamp64Micro({{until:Int64}}, 'UTC')
-    AND (first_received_at, query_id)
-        > (fromUnixTimestamp64Micro({{after:Int64}}, 'UTC'), {{after_id:String}})
-ORDER BY first_received_at, query_id
-LIMIT {{page:UInt32}}
+FROM
+(
+    SELECT *
+    FROM {views}.episodes
+    WHERE tenant = {{tenant:String}} AND query_id IN (SELECT query_id FROM page)
+) AS asked
+LEFT JOIN received ON received.query_id = asked.query_id
+ORDER BY first_received_at, asked.query_id
 """
 
 _COUNT: Final = """
@@ -103,6 +132,7 @@ class ClickHouseQueryFeed:
                 "until": (until - _EPOCH) // _MICROSECOND,
                 "after": (received - _EPOCH) // _MICROSECOND,
                 "after_id": query_id,
+                "feedback": BY_PAYLOAD[FeedbackGiven].name,
                 "settle_ms": self._settle // dt.timedelta(milliseconds=1),
                 "page": limit,
             },

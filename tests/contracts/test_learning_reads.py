@@ -42,14 +42,26 @@ def at(seconds: float) -> dt.datetime:
     return START + dt.timedelta(seconds=seconds)
 
 
-def store(client: Client, tenant: str, payloads: list[tuple[Struct, float]]) -> None:
-    """Fold and write these payloads, received at these seconds."""
+def store(
+    client: Client,
+    tenant: str,
+    payloads: list[tuple[Struct, float]],
+    clicked_at: dt.datetime | None = None,
+) -> None:
+    """Fold and write these payloads, received at these seconds. `clicked_at`: what feedback says itself."""
     processor = BatchProcessor(
         ClickHouseRowSink(client), ClickHouseRecordLookup(client), MemoryLog(), StreamSettings()
     )
     messages = []
     for number, (payload, seconds) in enumerate(payloads):
-        event = seal_event(payload, id=f"e{number}", source="t", tenant=tenant, recordedtime=at(seconds))
+        event = seal_event(
+            payload,
+            id=f"e{number}",
+            source="t",
+            tenant=tenant,
+            recordedtime=at(seconds),
+            time=clicked_at if isinstance(payload, FeedbackGiven) else None,
+        )
         key = record_key(tenant, event.subject)
         messages.append(Message(INTERACTIONS, 0, number, key, encode_event(event), 0))
     asyncio.run(processor.process(INTERACTIONS, messages))
@@ -138,6 +150,18 @@ async def test_only_feedback_of_the_first_seconds_counts(client: Client) -> None
     assert (clicked.text, clicked.unit, clicked.pipeline_version) == ("text 1", "u", "1.0.0")
     assert (quiet.clicked_rank, quiet.thumbs_up) == (None, 0)
     assert clicked.received_at == at(0)
+
+
+async def test_feedback_counts_by_when_it_came_whatever_time_it_says(client: Client) -> None:
+    """Yesterday's clicks, sent today: nobody could see them when the query was first looked at."""
+    tenant = "late"
+    rows: list[tuple[Struct, float]] = [
+        (question(1), 0), (served(1), 0), (click(1, "d1"), 3600), (question(2), 1), (served(2), 1)
+    ]  # fmt: skip
+    await asyncio.to_thread(store, client, tenant, rows, clicked_at=at(5))
+    late, other = await ClickHouseQueryFeed(client, SETTLE_S, all_stored).after(tenant, None, at(9000), 10)
+    assert (late.query_id, late.clicked_rank) == ("q001", None)
+    assert (other.query_id, other.clicked_rank) == ("q002", None)
 
 
 async def test_units_are_summed_and_those_in_two_arms_are_left_out(client: Client) -> None:
