@@ -20,7 +20,7 @@ import typing
 from asyncio.subprocess import Process
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, BinaryIO, Final, TypeVar
 
 import msgspec
 import psutil
@@ -30,6 +30,8 @@ from schemas.errors import RatchetError
 
 _Result = TypeVar("_Result", bound=Struct)
 _POLL_S: Final = 0.25
+#: A log that is larger is put aside when the next child starts.
+_LOG_BYTES: Final = 10_000_000
 
 
 class Bounds(Struct, frozen=True, kw_only=True):
@@ -47,11 +49,10 @@ class ChildFailed(RatchetError):
 async def run_child(task: str, request: Struct, result: type[_Result], bounds: Bounds, log: Path) -> _Result:
     """Run `task` (`module:function`) on `request` in a child process and return what it returned.
 
-    What the child prints is appended to `log`; nothing else is written to disk. Raises ChildFailed; a
-    cancelled call kills the child.
+    What the child prints is appended to `log` (one of more than 10 MB becomes `log.1` before); nothing else
+    is written to disk. Raises ChildFailed; a cancelled call kills the child.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as output:
+    with _open_log(log) as output:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-P",
@@ -76,6 +77,14 @@ async def run_child(task: str, request: Struct, result: type[_Result], bounds: B
     if process.returncode != 0 or not answer.endswith(b"\n"):
         raise ChildFailed(f"{task} ended with status {process.returncode}: {_last_line(log)} (see {log})")
     return msgspec.json.decode(answer, type=result)
+
+
+def _open_log(log: Path) -> BinaryIO:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        if log.stat().st_size > _LOG_BYTES:
+            log.replace(log.with_name(f"{log.name}.1"))
+    return log.open("ab")
 
 
 async def _ask_within(process: Process, line: bytes, task: str, bounds: Bounds) -> bytes:

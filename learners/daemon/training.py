@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -97,6 +98,10 @@ class TrainingSteps:
             done = await run_child(f"{_TASKS}:freeze_dataset", task, FreezeDone, self._bounds, self._log)
         except ChildFailed as failed:
             return await self._abandon(tenant, step.training.id, f"the dataset could not be made: {failed}")
+        finally:
+            # The log has them: no second copy of what people wrote stays on disk.
+            for folded in ("episodes.msgpack", "documents.msgpack"):
+                (study / folded).unlink(missing_ok=True)
         manifest = done.manifest
         if manifest is None:
             return await self._abandon(tenant, step.training.id, done.too_little)
@@ -175,7 +180,11 @@ class TrainingSteps:
             trial=step.trial,
             validation=trial.value,
         )
-        return await self._journal.write(tenant, proposed, cause=step.cause)
+        outcome = await self._journal.write(tenant, proposed, cause=step.cause)
+        if outcome.accepted:
+            # A trial is as large as its embedder, and a version has what was worth keeping.
+            shutil.rmtree(self._artifacts.study(tenant, training.id), ignore_errors=True)
+        return outcome
 
     async def abandon(self, tenant: str, step: Abandon) -> Outcome:
         """End a training that gave no pipeline."""

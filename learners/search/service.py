@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import datetime as dt
 import logging
 import random
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Final, TypeVar
@@ -151,7 +152,7 @@ class SearchService:
         )
         rng = random.Random(f"{self._settings.exploration_salt}/{tenant}/{query_id}")
         shown = explore(
-            ranked,
+            _standing(held, ranked),
             rng,
             rate=self._settings.exploration_rate if request.explore else 0.0,
             shown=k,
@@ -202,7 +203,7 @@ class SearchService:
             hits=tuple(
                 self._found(held, item.hit, item.rank, item.propensity)
                 for item in shown.hits
-                if held.corpus.get(item.hit.document_id) is not None
+                if held.corpus.get(item.hit.document_id) is not None  # it may have gone since
             ),
         )
 
@@ -305,6 +306,12 @@ class SearchService:
         """Stop the threads; searches under way are finished first."""
         self._searching.shutdown(wait=True)
         self._preparing.shutdown(wait=True)
+
+
+def _standing(held: ServedTenant, ranked: Sequence[FoundHit]) -> list[FoundHit]:
+    """The hits whose documents are still there: the index learns of a removal a little later."""
+    there = [hit for hit in ranked if held.corpus.get(hit.document_id) is not None]
+    return [dataclasses.replace(hit, rank=rank) for rank, hit in enumerate(there, start=1)]
 
 
 def _unix_ms(moment: dt.datetime) -> int:

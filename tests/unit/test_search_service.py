@@ -39,6 +39,13 @@ def now() -> dt.datetime:
     return dt.datetime.now(dt.UTC)
 
 
+def removal(document_id: str) -> tuple[Event, DocumentRemoved]:
+    """A removal, one second from now."""
+    payload = DocumentRemoved(document_id=document_id)
+    moment = now() + dt.timedelta(seconds=1)
+    return seal_event(payload, id="gone", source="t", tenant=TENANT, recordedtime=moment), payload
+
+
 class MemorySink:
     """Keeps what was reported; `down` makes it refuse."""
 
@@ -138,11 +145,21 @@ async def test_a_tenants_life_from_the_base_to_a_promoted_version(scene: Scene) 
         (hit.document_id, hit.rank, 1.0) for hit in answer.hits
     ]
 
+    # a removed document is neither shown nor reported as shown, though the index still lists it
+    scene.service.tenant(TENANT).corpus.apply(*removal("card"))
+    answer = await scene.service.search(TENANT, SearchRequest(text="my card did not come"))
+    served = decode_payload(scene.sink.events[-1])
+    assert isinstance(served, RetrievalServed)
+    assert [hit.document_id for hit in served.hits] == [hit.document_id for hit in answer.hits]
+    assert "card" not in [hit.document_id for hit in answer.hits]
+    assert [hit.rank for hit in answer.hits] == [1, 2]
+    scene.document("card", TEXTS["card"], second=2)
+
     # documents come, change and go while it serves
     scene.document("loan", "How do I apply for a loan")
     scene.document("pin", None, second=1)
     await scene.until(
-        "the new corpus", lambda: scene.service.tenant(TENANT).versions["1.0.0"].generation >= 5
+        "the new corpus", lambda: scene.service.tenant(TENANT).versions["1.0.0"].generation >= 7
     )
     assert (await scene.hits("apply for a loan"))[0] == "loan"
     assert "pin" not in await scene.hits("change my PIN")
