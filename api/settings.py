@@ -20,6 +20,7 @@ from learners.freeze.settings import FreezeSettings
 from learners.settings import LearnerSettings, SearchSettings
 from learners.watch.settings import WatchSettings
 from schemas.errors import RatchetError
+from schemas.topics import TENANT_PATTERN
 from streams.settings import StreamSettings
 
 FILE_NAME: Final = "ratchet.toml"
@@ -124,12 +125,31 @@ def load_settings(
         if name.startswith(ENV_PREFIX) and name not in RESERVED:
             _take_variable(tree, origins, name, environ[name], f"the variable {name}")
     try:
-        return Loaded(msgspec.convert(tree, Settings, strict=False), origins)
+        settings = msgspec.convert(tree, Settings, strict=False)
     except msgspec.ValidationError as error:
         text, _, where = str(error).partition(" - at `$.")
         key = where.rstrip("`")
         origin = origins.get(key, str(path))
         raise SettingsError(f"{key or 'settings'} ({origin}): {text}") from error
+    _check_tenants(settings.tenants, origins)
+    return Loaded(settings, origins)
+
+
+def _check_tenants(tenants: Mapping[str, TenantSettings], origins: Mapping[str, str]) -> None:
+    """Raises SettingsError for a name that no record can carry, and for a key that names two tenants."""
+    owners: dict[str, str] = {}
+    for name, tenant in tenants.items():
+        if not TENANT_PATTERN.match(name):
+            origin = next(origins[key] for key in origins if key.startswith(f"tenants.{name}."))
+            raise SettingsError(
+                f"tenants.{name} ({origin}): expected a name of 1–40 characters a-z, 0-9, '-'; rename it"
+            )
+        owner = owners.setdefault(tenant.key, name) if tenant.key else name
+        if owner != name:
+            raise SettingsError(
+                f"tenants.{owner} and tenants.{name} have the same key: a key names one tenant; "
+                "give each its own"
+            )
 
 
 def _check_key(key: str, origin: str) -> None:

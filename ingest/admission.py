@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from ingest.refusals import DECODER_ERRORS, refuse_data, refuse_envelope, shorten, suggest
+from ingest.refusals import DECODER_ERRORS, refuse_data, refuse_envelope, refuse_json, shorten, suggest
 from ingest.rules import rule_of
 from ingest.settings import IngestSettings
 from ingest.strict import MAX_NAME_CHARACTERS, strict_twin
@@ -146,7 +146,11 @@ class Admission:
                 "tenant", "no such attribute: the tenant comes from the key", "another tenant than the key's"
             )
         if length > self._surely_short:
-            _check_strings(_decode_loosely(raw), self._settings.max_string_bytes, "")
+            # The envelope's decoder skipped `data`: bytes that are no UTF-8 and depth show only here.
+            try:
+                _check_strings(_decode_loosely(raw), self._settings.max_string_bytes, "")
+            except DECODER_ERRORS as error:
+                raise refuse_json(error, field="") from error
         return envelope
 
     def _seal(

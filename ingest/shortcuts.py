@@ -14,25 +14,35 @@ from msgspec import Raw, Struct
 
 from schemas.ids import derive_id
 
-#: CloudEvents source of an event whose sender names none.
+#: CloudEvents source of feedback and of documents whose sender names none; the others add their kind, so that
+#: one `Idempotency-Key` for all that is told of a query names several events, not one and its conflicts.
 DEFAULT_SOURCE: Final = "urn:ratchet:shortcut"
 #: Fields that name something; a shortcut answers with those that the event has.
 NAMES: Final = ("query_id", "retrieval_id", "answer_id", "document_id", "feedback_id")
 
 
 class Shortcut(Struct, frozen=True):
-    """One route and the event that it makes. `minted`: the field of `data` that is made up when absent."""
+    """One route and the event that it makes.
+
+    `minted`: the field of `data` that is made up when absent. `source`: that of the event when the sender
+    names none.
+    """
 
     path: str
     type: str
     minted: str = ""
+    source: str = DEFAULT_SOURCE
 
 
-QUERIES: Final = Shortcut("/v1/queries", "ratchet.query.asked.v1", "query_id")
-RETRIEVALS: Final = Shortcut("/v1/retrievals", "ratchet.retrieval.served.v1", "retrieval_id")
-ANSWERS: Final = Shortcut("/v1/answers", "ratchet.answer.given.v1", "answer_id")
+QUERIES: Final = Shortcut("/v1/queries", "ratchet.query.asked.v1", "query_id", f"{DEFAULT_SOURCE}:queries")
+RETRIEVALS: Final = Shortcut(
+    "/v1/retrievals", "ratchet.retrieval.served.v1", "retrieval_id", f"{DEFAULT_SOURCE}:retrievals"
+)
+ANSWERS: Final = Shortcut("/v1/answers", "ratchet.answer.given.v1", "answer_id", f"{DEFAULT_SOURCE}:answers")
 FEEDBACK: Final = Shortcut("/v1/feedback", "ratchet.feedback.given.v1")
-RETRACTIONS: Final = Shortcut("/v1/feedback/retractions", "ratchet.feedback.retracted.v1")
+RETRACTIONS: Final = Shortcut(
+    "/v1/feedback/retractions", "ratchet.feedback.retracted.v1", source=f"{DEFAULT_SOURCE}:retractions"
+)
 DOCUMENTS: Final = Shortcut("/v1/documents", "ratchet.document.stored.v1")
 REMOVALS: Final = Shortcut("/v1/documents/{document_id}", "ratchet.document.removed.v1")
 
@@ -66,15 +76,15 @@ def compose_event(
     event_id = given or mint()
     if shortcut.minted and shortcut.minted not in data:
         name = (
-            event_id if given is None else derive_id(shortcut.minted, _text(source) or DEFAULT_SOURCE, given)
+            event_id if given is None else derive_id(shortcut.minted, _text(source) or shortcut.source, given)
         )
         data[shortcut.minted] = Raw(msgspec.json.encode(name))
     if shortcut is RETRACTIONS and "feedback_source" not in data:
-        data["feedback_source"] = source or Raw(msgspec.json.encode(DEFAULT_SOURCE))
+        data["feedback_source"] = source or Raw(msgspec.json.encode(FEEDBACK.source))
     event: dict[str, object] = {
         "specversion": "1.0",
         "id": event_id if id_ is None else id_,
-        "source": DEFAULT_SOURCE if source is None else source,
+        "source": shortcut.source if source is None else source,
         "type": shortcut.type,
     }
     if time is not None:

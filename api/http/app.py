@@ -27,7 +27,7 @@ from api.http.serving import serving_routes
 from api.http.shortcuts import shortcut_routes
 from ingest.ports import EventLog, KeyRing
 from ingest.settings import IngestSettings
-from schemas.errors import Fatal
+from schemas.errors import Fatal, Retryable
 
 log = structlog.get_logger(__name__)
 
@@ -79,6 +79,10 @@ def create_app(
             )
         )
 
+    def handle_retryable(_request: Request[Any, Any, Any], error: Retryable) -> Response[bytes]:
+        headers = retry_after(error.retry_after_s)
+        return problem_response(Problem(503, "unconfirmed", str(error), headers=headers))
+
     def handle_unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
         log.error("unexpected", path=request.url.path, method=request.method, exc_info=error)
         return problem_response(
@@ -98,6 +102,7 @@ def create_app(
             Problem: handle_problem,
             HTTPException: handle_framework_error,
             Fatal: handle_fatal,
+            Retryable: handle_retryable,
             Exception: handle_unexpected,
         },
         openapi_config=None,

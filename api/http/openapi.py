@@ -121,7 +121,7 @@ def operations() -> tuple[Operation, ...]:
             summary="Remove a document",
             description="A slash in the id may be sent as it is or escaped (`%2F`).",
             scope="send",
-            answers={"202": _IDS, "422": _PROBLEM, "503": _PROBLEM, **_REFUSALS},
+            answers={"202": _IDS, "404": _PROBLEM, "422": _PROBLEM, "503": _PROBLEM, **_REFUSALS},
             parameters=(_path_parameter("document_id"), _KEY_HEADER),
         ),
         Operation(
@@ -260,7 +260,7 @@ def _component_schemas() -> dict[str, Json]:
         schema["properties"] |= {
             "id": {"type": "string"},
             "time": {"type": "string", "format": "date-time"},
-            "source": {"type": "string", "default": shortcuts.DEFAULT_SOURCE},
+            "source": {"type": "string", "default": shortcut.source},
         }
         optional = {shortcut.minted, "feedback_source"}
         schema["required"] = [name for name in schema["required"] if name not in optional]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -21,6 +22,8 @@ from ingest.strict import MAX_NAME_CHARACTERS
 
 _decode_object: Final = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_objects: Final = msgspec.json.Decoder(list[dict[str, Raw]]).decode
+#: The path of a removal as it was sent. The router takes several slashes for one; in the id they are kept.
+_REMOVED: Final = re.compile(r"\A/+v1/+documents/(.+)\Z", re.DOTALL)
 
 
 def idempotency_key(request: AnyRequest) -> str:
@@ -134,7 +137,10 @@ def shortcut_routes(door: Door) -> list[HTTPRouteHandler]:
         key = idempotency_key(request)
         # From the path as it was sent: only there an escaped slash is part of the id.
         path = request.scope["raw_path"].partition(b"?")[0].decode("ascii", "replace")
-        document_id = unquote(path.removeprefix("/v1/documents/"))
+        found = _REMOVED.match(path)
+        if found is None:
+            raise Problem(404, "not-found", f"expected DELETE {shortcuts.REMOVALS.path}, written like this")
+        document_id = unquote(found[1])
         event = compose_event(
             shortcuts.REMOVALS,
             {"document_id": Raw(msgspec.json.encode(document_id))},

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import TYPE_CHECKING, Final
+
 from api.processes.boot import Place, run_process, stopping
 from api.processes.identity import code_version, mint_id, now
 from api.processes.keys import key_ring
 from api.processes.serving import serve_until
 from api.settings import Settings
+from schemas.errors import Fatal
+
+if TYPE_CHECKING:
+    from infra.kafka.lifecycle import LifecycleTail
+    from infra.kafka.producer import KafkaEventLog
+
+#: What requests under way get beyond the log's own deadline, before the process ends without them.
+_GRACE_S: Final = 2.0
 
 
 async def main(settings: Settings, place: Place) -> None:
     """Serve until SIGTERM; what was accepted is in the log by then."""
-    from api.http.app import create_app
-    from api.http.metrics import HttpMetrics
     from infra.kafka.lifecycle import LifecycleTail
     from infra.kafka.log import ensure_topics
     from infra.kafka.producer import KafkaEventLog
 
     told = stopping()
     await ensure_topics(settings.kafka)
-    metrics = HttpMetrics()
     async with (
         LifecycleTail(settings.kafka.bootstrap) as lifecycle,
         KafkaEventLog(
@@ -28,18 +36,60 @@ async def main(settings: Settings, place: Place) -> None:
             max_in_flight_bytes=settings.ingest.max_in_flight_bytes,
         ) as log,
     ):
-        metrics.watch(in_flight_bytes=lambda: log.in_flight_bytes)
-        app = create_app(
-            event_log=log,
-            keys=key_ring(settings),
-            serving=lifecycle,
-            settings=settings.ingest,
-            now=now,
-            mint=mint_id,
-            code_version=code_version(),
-            metrics=metrics,
-        )
+        await serve_api(settings, lifecycle, log, told)
+
+
+async def serve_api(
+    settings: Settings, lifecycle: LifecycleTail, log: KafkaEventLog, told: asyncio.Event
+) -> None:
+    """Serve until `told`. Raises Fatal once the log takes nothing more or the lifecycle cannot be followed.
+
+    The request that met it is answered (503) before; a new process can do what this one no longer can.
+    """
+    from api.http.app import create_app, stop_process
+    from api.http.metrics import HttpMetrics
+
+    fatal: list[Fatal] = []
+    loop = asyncio.get_running_loop()
+    at_last: list[asyncio.TimerHandle] = []
+
+    def end(error: Fatal) -> None:
+        if not fatal:
+            fatal.append(error)
+            told.set()
+            # A request whose body never ends must not keep the process.
+            at_last.append(loop.call_later(settings.ingest.deadline_s + _GRACE_S, stop_process, error))
+
+    async def follow() -> None:
+        try:
+            while True:
+                await lifecycle.wait_changed(timeout_s=60.0)
+        except Fatal as error:
+            end(error)
+
+    metrics = HttpMetrics()
+    metrics.watch(in_flight_bytes=lambda: log.in_flight_bytes)
+    app = create_app(
+        event_log=log,
+        keys=key_ring(settings),
+        serving=lifecycle,
+        settings=settings.ingest,
+        now=now,
+        mint=mint_id,
+        code_version=code_version(),
+        metrics=metrics,
+        on_fatal=end,
+    )
+    following = asyncio.create_task(follow(), name="follow-lifecycle")
+    try:
         await serve_until(app, settings.api.host, settings.api.port, told)
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        for timer in at_last:
+            timer.cancel()
+    if fatal:
+        raise fatal[0]
 
 
 if __name__ == "__main__":

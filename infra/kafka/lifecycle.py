@@ -11,6 +11,7 @@ from typing import Self
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from infra.kafka.producer import LOST_COUNT, lost_count
 from infra.kafka.tail import TopicTail
 from schemas.codec import decode_event, encode_event
 from schemas.envelope import Event
@@ -119,8 +120,9 @@ class KafkaLifecycleLog:
     async def append(self, event: Event) -> Outcome:
         """Append with `acks=all` and say how the state machine took it.
 
-        Raises Retryable if it was not confirmed and read back within the deadline. Appending the same event
-        again is safe: the second is ignored as repeated.
+        Raises Retryable if it was not confirmed and read back within the deadline, Fatal if this producer
+        will get nothing confirmed any more. Appending the same event again is safe: the second is ignored
+        as repeated.
         """
         taken = self._tail.expect(event)
         try:
@@ -128,6 +130,8 @@ class KafkaLifecycleLog:
                 key = record_key(event.tenant, None)
                 await self._producer.send_and_wait(LIFECYCLE, encode_event(event), key=key)
                 return await taken
+        except LOST_COUNT as error:
+            raise lost_count() from error
         except (TimeoutError, KafkaError) as error:
             raise Retryable(
                 f"{event.type} was not confirmed and read back within {self._deadline_s} s ({error!r}); "

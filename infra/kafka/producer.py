@@ -15,7 +15,13 @@ from types import TracebackType
 from typing import Final, Self
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, ProducerClosed
+from aiokafka.errors import (
+    KafkaError,
+    OutOfOrderSequenceNumber,
+    ProducerClosed,
+    ProducerFenced,
+    UnknownProducerId,
+)
 
 from ingest.ports import CONFIRMED, Appended
 from schemas.codec import encode_event
@@ -24,6 +30,10 @@ from schemas.errors import Fatal, Retryable
 from schemas.registry import BY_NAME
 from schemas.topics import TOPICS, record_key
 
+#: What the broker says of a batch whose sequence number is not the next. aiokafka takes the number when it
+#: first sends a batch and does not give it back when the batch fails for good (refused, or its partition had
+#: no leader for too long): from then on the partition refuses every batch of this producer.
+LOST_COUNT: Final = (OutOfOrderSequenceNumber, ProducerFenced, UnknownProducerId)
 _LATE: Final = Appended(False, "the log did not confirm it before the deadline")
 _MASK: Final = 0xFFFFFFFF
 _SEED: Final = 0x9747B28C
@@ -201,7 +211,23 @@ class KafkaEventLog:
             results += [_LATE] * (len(records) - len(results))
         if not all(result.confirmed for result in results):
             self._alive()
+            _check_count(futures)
         return results
+
+
+def lost_count() -> Fatal:
+    """What to raise after one of LOST_COUNT."""
+    return Fatal(
+        "Kafka lost count of this producer's records and takes no more of them; the process must start again"
+    )
+
+
+def _check_count(futures: Sequence[asyncio.Future[object] | Appended]) -> None:
+    for future in futures:
+        if isinstance(future, Appended) or not future.done() or future.cancelled():
+            continue
+        if isinstance(error := future.exception(), LOST_COUNT):
+            raise lost_count() from error
 
 
 def _result(future: asyncio.Future[object] | Appended) -> Appended:

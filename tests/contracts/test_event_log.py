@@ -35,7 +35,7 @@ from schemas.errors import Fatal, Retryable
 from schemas.interactions import FeedbackGiven, QueryAsked
 from schemas.lifecycle import TenantConfigured
 from schemas.rejections import EventRejected
-from schemas.topics import TOPICS, Topic
+from schemas.topics import TOPICS, Topic, record_key
 
 NOW = dt.datetime(2026, 3, 2, 9, 30, 0, 123_000, tzinfo=dt.UTC)
 
@@ -285,6 +285,22 @@ class TestKafka:
             await asyncio.wait([task])
             with pytest.raises(Fatal, match="sender died"):
                 await log.append([query(tenant, 1)])
+
+    async def test_a_lost_count_is_fatal(self, broker: Broker, tenant: str) -> None:
+        async with KafkaEventLog(broker.bootstrap) as log:
+            (first,) = await log.append([query(tenant, 1)])
+            assert first.confirmed
+            assert log._producer is not None
+            # What a batch that the broker refuses for good leaves behind.
+            partition = partition_hash(record_key(tenant, "q-1")) % 24
+            numbers = log._producer._txn_manager
+            numbers.increment_sequence_number(TopicPartition("interactions", partition), 5)
+            with pytest.raises(Fatal, match="lost count"):
+                await log.append([query(tenant, 1)])
+            assert log.in_flight_bytes == 0
+        async with KafkaEventLog(broker.bootstrap) as log:
+            (again,) = await log.append([query(tenant, 1)])
+            assert again.confirmed
 
     async def test_closing_waits_no_longer_than_the_deadline(self, broker: Broker, tenant: str) -> None:
         async with paused_after_open(broker) as log:

@@ -11,6 +11,7 @@ import pytest
 from learners.memory import MemoryLifecycleLog
 from learners.ports import LifecycleLog
 from schemas import lifecycle as lc
+from schemas.errors import Fatal
 from schemas.ids import derive_id
 from tests.lifecycle_events import event, whole_story
 
@@ -83,3 +84,27 @@ async def test_tenants_do_not_meet(lifecycle: tuple[LifecycleLog, str]) -> None:
         await log.append(each)
     assert (await log.state(other)).champion is None
     assert (await log.append(whole_story(other)[0])).accepted
+
+
+@pytest.mark.service
+async def test_a_producer_that_kafka_lost_count_of_is_fatal(broker: str) -> None:
+    from aiokafka import AIOKafkaProducer, TopicPartition
+
+    from infra.kafka.lifecycle import KafkaLifecycleLog, LifecycleTail
+    from infra.kafka.log import ensure_topics
+    from infra.settings import KafkaSettings
+
+    await ensure_topics(KafkaSettings(bootstrap=broker))
+    producer = AIOKafkaProducer(bootstrap_servers=broker, acks="all", enable_idempotence=True)
+    await producer.start()
+    try:
+        async with LifecycleTail(broker) as tail:
+            log = KafkaLifecycleLog(tail, producer)
+            first, second = whole_story("t-lost-count")[:2]
+            assert (await log.append(first)).accepted
+            for partition in range(4):
+                producer._txn_manager.increment_sequence_number(TopicPartition("lifecycle", partition), 5)
+            with pytest.raises(Fatal, match="lost count"):
+                await log.append(second)
+    finally:
+        await producer.stop()

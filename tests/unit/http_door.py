@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
@@ -15,11 +16,11 @@ from api.http.app import create_app
 from api.http.metrics import HttpMetrics
 from ingest.keys import DEFAULT_SCOPES, HashedKeys, key_hash
 from ingest.memory import MemoryEventLog
-from ingest.ports import EventLog
+from ingest.ports import Appended, EventLog
 from ingest.settings import IngestSettings
 from schemas.codec import decode_event, decode_payload
 from schemas.envelope import Event
-from schemas.errors import Fatal
+from schemas.errors import Fatal, Retryable
 from schemas.ids import uuid7
 from schemas.rejections import EventRejected
 from schemas.tenant_state import LifecycleState, VersionState
@@ -54,6 +55,13 @@ def champion(version: str) -> LifecycleState:
         proposed_by="p-1",
     )
     return LifecycleState(base=version, champion=version, versions={version: state})
+
+
+class Full:
+    """A log with too many bytes in flight."""
+
+    async def append(self, events: Sequence[Event]) -> Sequence[Appended]:
+        raise Retryable("full", retry_after_s=2.5)
 
 
 class Site:

@@ -23,6 +23,7 @@ from schemas.registry import APPLICATION_TYPES, EVENT_TYPES, EventType
 
 NOW = dt.datetime(2026, 3, 2, 9, 30, tzinfo=dt.UTC)
 ADMISSION = Admission(IngestSettings())
+SMALL = Admission(IngestSettings(max_event_bytes=4096, max_string_bytes=64))
 
 
 def admit(event: object, admission: Admission = ADMISSION) -> Event | Rejection:
@@ -357,16 +358,15 @@ def test_a_suggestion_is_made_at_the_right_depth() -> None:
 
 
 def test_long_texts_are_refused_by_bytes_and_by_path() -> None:
-    small = Admission(IngestSettings(max_event_bytes=4096, max_string_bytes=64))
-    assert isinstance(admit(event_of("query.asked", text="é" * 32), small), Event)
-    rejection = refused(event_of("query.asked", text="é" * 33), small)
+    assert isinstance(admit(event_of("query.asked", text="é" * 32), SMALL), Event)
+    rejection = refused(event_of("query.asked", text="é" * 33), SMALL)
     assert (rejection.reason, rejection.field) == ("too_large", "data.text")
     hits = [{"document_id": "d", "rank": 1, "text_hash": "x" * 65}]
     assert (
-        refused(event_of("retrieval.served", retrieval_id="r", hits=hits), small).field
+        refused(event_of("retrieval.served", retrieval_id="r", hits=hits), SMALL).field
         == "data.hits.0.text_hash"
     )
-    assert refused(event_of("query.asked", text="x" * 5000), small).reason == "too_large"
+    assert refused(event_of("query.asked", text="x" * 5000), SMALL).reason == "too_large"
 
 
 def test_equal_values_give_equal_hashes_however_they_are_written() -> None:
@@ -388,6 +388,20 @@ def test_equal_values_give_equal_hashes_however_they_are_written() -> None:
 def test_a_twin_has_the_fields_of_its_payload(event_type: EventType) -> None:
     twin = {f.encode_name: f.required for f in msgspec.structs.fields(strict_twin(event_type.payload))}
     assert twin == {f.encode_name: f.required for f in msgspec.structs.fields(event_type.payload)}
+
+
+def test_a_long_event_that_is_no_utf8_is_refused() -> None:
+    raw = json.dumps(event_of("query.asked", text="x" * 60)).encode().replace(b"xxx", b"x\xffx", 1)
+    assert (refused(raw, SMALL).reason, refused(raw).reason) == ("invalid_json", "invalid_json")
+
+
+def test_no_depth_raises() -> None:
+    head = json.dumps(query())[:-1].encode()
+    reasons = set()
+    for depth in range(700, 1001):
+        result = admit(head + b',"x":' + b"[" * depth + b"1" + b"]" * depth + b"}", SMALL)
+        reasons.add(result.reason if isinstance(result, Rejection) else "")
+    assert reasons == {"", "invalid_json"}
 
 
 @given(st.binary(max_size=200))

@@ -10,8 +10,8 @@ import pytest
 from ingest.ports import CONFIRMED, Appended
 from ingest.settings import IngestSettings
 from schemas.envelope import Event
-from schemas.errors import Fatal, Retryable
-from tests.unit.http_door import ACME, BATCH, NOW, ONE, OTHER, Site, query
+from schemas.errors import Fatal
+from tests.unit.http_door import ACME, BATCH, NOW, ONE, OTHER, Full, Site, query
 
 
 @pytest.fixture
@@ -176,13 +176,6 @@ async def test_an_unconfirmed_rejection_is_503_too(site: Site) -> None:
     answer = await site.send("POST", "/v1/events", query(1, type="nonsense"), ONE)
     assert answer.status_code == 503
     assert answer.json()["results"][0]["status"] == "unconfirmed"
-
-
-class Full:
-    """A log with too many bytes in flight."""
-
-    async def append(self, events: Sequence[Event]) -> Sequence[Appended]:
-        raise Retryable("full", retry_after_s=2.5)
 
 
 async def test_a_full_log_is_503_and_says_when_to_come_back() -> None:

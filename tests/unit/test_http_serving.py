@@ -10,7 +10,7 @@ from schemas.interactions import Exposure
 from schemas.lifecycle import Arm as ArmOf
 from schemas.lifecycle import ExperimentDefined, VersionReady
 from schemas.tenant_state import Experiment
-from tests.unit.http_door import OTHER, Site, champion
+from tests.unit.http_door import OTHER, Full, Site, champion
 
 
 @pytest.fixture
@@ -88,3 +88,11 @@ async def test_a_bad_report_is_400(site: Site, body: bytes) -> None:
 async def test_an_unconfirmed_report_is_503(site: Site) -> None:
     site.log.confirming = False
     assert (await site.send("POST", "/v1/versions/1.0.0/ready")).status_code == 503
+
+
+async def test_a_report_to_a_full_log_is_503_and_says_when_to_come_back() -> None:
+    site = Site(log=Full())
+    site.serving.states["acme"] = champion("1.0.0")
+    answer = await site.send("POST", "/v1/versions/1.0.0/ready")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "3")
+    assert answer.json()["type"] == "urn:ratchet:problem:unconfirmed"

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from ingest.shortcuts import DEFAULT_SOURCE
 from schemas.codec import decode_payload
 from schemas.documents import DocumentStored
 from schemas.interactions import FeedbackRetracted, QueryAsked
@@ -45,7 +44,7 @@ async def test_what_is_absent_is_minted_and_told(site: Site) -> None:
     answer = await site.send("POST", "/v1/queries", {"text": "how"})
     ids = answer.json()
     assert ids["id"] == ids["query_id"]
-    assert ids["source"] == DEFAULT_SOURCE
+    assert ids["source"] == "urn:ratchet:shortcut:queries"
     (event,) = site.events()
     assert decode_payload(event) == QueryAsked(query_id=ids["query_id"], text="how")
     again = (await site.send("POST", "/v1/queries", {"text": "how"})).json()
@@ -65,6 +64,13 @@ async def test_the_same_key_is_the_same_event(site: Site, field: str) -> None:
     assert len({(event.identity, event.contenthash) for event in site.events()}) == 1
     other = await site.send("POST", f"/v1/{path}", {**body, "source": "urn:other"}, headers)
     assert other.json()[field] != first.json()[field]
+
+
+async def test_one_key_on_every_route_names_as_many_events(site: Site) -> None:
+    for path, body, _ in BODIES:
+        answer = await site.send("POST", path, body, {**ACME, "idempotency-key": "order-1"})
+        assert (answer.status_code, answer.json()["id"]) == (202, "order-1")
+    assert len({event.identity for event in site.events()}) == len(BODIES)
 
 
 async def test_a_key_that_cannot_be_an_id_is_400(site: Site) -> None:
@@ -157,6 +163,20 @@ async def test_removing_a_document(site: Site, path: str, document_id: str) -> N
     assert (answer.status_code, answer.json().get("document_id")) == (202, document_id)
     (event,) = site.events("documents")
     assert (event.type, event.subject) == ("ratchet.document.removed.v1", document_id)
+
+
+@pytest.mark.parametrize("path", ["//v1/documents/d-1", "/v1//documents/d-1", "///v1///documents/d-1"])
+async def test_doubled_slashes_are_not_part_of_the_id(site: Site, path: str) -> None:
+    answer = await site.send("DELETE", f"http://ratchet{path}")
+    assert (answer.status_code, answer.json().get("document_id")) == (202, "d-1")
+    assert [event.subject for event in site.events("documents")] == ["d-1"]
+
+
+async def test_a_path_in_other_words_removes_nothing(site: Site) -> None:
+    answer = await site.send("DELETE", "/v1/%64ocuments/d-1")
+    assert answer.status_code == 404
+    assert answer.json()["type"] == "urn:ratchet:problem:not-found"
+    assert not site.log.records
 
 
 async def test_every_shortcut_needs_a_key(site: Site) -> None:

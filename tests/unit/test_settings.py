@@ -64,6 +64,17 @@ def test_tenants_and_tables_are_read(tmp_path: Path) -> None:
         ("", {"RATCHET_NONSENSE": "1"}, "unknown setting 'nonsense'"),
         ("[tenants.acme]\nkeys = 'x'\n", {}, r"unknown setting 'tenants\.acme\.keys'"),
         ("", {"RATCHET_LEARNER__CANARY_GUARDRAILS": "clicked"}, "must be JSON"),
+        ("[tenants.Acme]\nmode = 'auto'\n", {}, r"tenants\.Acme \(.*ratchet\.toml\): expected a name"),
+        (
+            "",
+            {"RATCHET_TENANTS__MY_SHOP__KEY": "k"},
+            r"tenants\.my_shop \(the variable RATCHET_TENANTS__MY_SHOP__KEY\): expected a name",
+        ),
+        (
+            "[tenants.a]\nkey = 'k'\n[tenants.b]\nkey = 'k'\n",
+            {},
+            r"tenants\.a and tenants\.b have the same key",
+        ),
     ],
 )
 def test_mistakes_name_setting_origin_and_remedy(
@@ -72,3 +83,8 @@ def test_mistakes_name_setting_origin_and_remedy(
     write(tmp_path, text)
     with pytest.raises(SettingsError, match=words):
         load_settings(tmp_path, environ)
+
+
+def test_tenants_without_a_key_do_not_share_one(tmp_path: Path) -> None:
+    write(tmp_path, "[tenants.a]\nmode = 'auto'\n[tenants.b]\nkey = ''\n[tenants.c-1]\nkey = 'k'\n")
+    assert sorted(load_settings(tmp_path, {}).settings.tenants) == ["a", "b", "c-1"]
