@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from api.cli.project import Project
 
@@ -26,5 +27,5 @@ def show(project: Project, secrets: bool) -> None:
         table.add_column(column, overflow="fold")
     for key, value, origin in project.loaded.rows():
         hidden = not secrets and key.rpartition(".")[2].endswith(_SECRET) and value
-        table.add_row(key, "********" if hidden else str(value), origin)
+        table.add_row(Text(key), Text("********" if hidden else str(value)), Text(origin))
     Console(highlight=False).print(table)

@@ -75,7 +75,11 @@ def _read_folder(folder: Path, advance: Advance) -> Iterator[Item]:
         raise NoDocuments(f"{folder} holds no .txt or .md file")
     for file in files:
         place = file.relative_to(folder).as_posix()
-        content = file.read_bytes()
+        try:
+            content = file.read_bytes()
+        except OSError as error:
+            yield Unreadable(place, f"cannot be read: {error.strerror}")
+            continue
         advance(len(content))
         try:
             text = content.decode("utf-8-sig")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+import msgspec
 from rich.console import Console
 from rich.text import Text
 
@@ -18,14 +19,21 @@ from schemas.errors import Retryable
 SOURCE: Final = "urn:ratchet:cli"
 _BATCH_DOCUMENTS: Final = 200
 _BATCH_BYTES: Final = 1_000_000
+_ELSEWHERE: Final = (
+    "RATCHET_URL or RATCHET_KEY lead to another API or tenant: all was sent, whatever stands there, and "
+    "whether it is visible was not looked up"
+)
 
 
 class Loading:
-    """One load: what was sent, what stood already, what was bad."""
+    """One load: what was sent, what stood already, what was bad.
 
-    def __init__(self, api: Api, store: AnalystStore, tenant: str, run: str, console: Console) -> None:
+    `store`: shows what the API takes in; None if nothing here does.
+    """
+
+    def __init__(self, api: Api, store: AnalystStore | None, tenant: str, run: str, console: Console) -> None:
         self._api = api
-        self._store: AnalystStore | None = store
+        self._store = store
         self._tenant = tenant
         self._run = run
         self._console = console
@@ -36,7 +44,7 @@ class Loading:
         self.stored = 0
         self.unchanged = 0
         self.bad = 0
-        self.note = ""
+        self.note = "" if store is not None else _ELSEWHERE
 
     def take(self, batch: Sequence[Item]) -> None:
         """Send what is new or changed of a batch; print what is bad."""
@@ -48,7 +56,9 @@ class Loading:
             if earlier := latest.pop(item.document_id, None):
                 # documents of one request are received at one time: only the last may go
                 self._console.print(
-                    f"[dim]{item.place} replaces {earlier.place}: both are document {item.document_id}[/]"
+                    Text(
+                        f"{item.place} replaces {earlier.place}: both are document {item.document_id}", "dim"
+                    )
                 )
             latest[item.document_id] = item
         standing = self._standing([i for i in latest if i not in self._sent])
@@ -155,7 +165,7 @@ def batches(items: Iterator[Item]) -> Iterator[list[Item]]:
     batch: list[Item] = []
     weight_bytes = 0
     for item in items:
-        size = len(item.text.encode()) if isinstance(item, SourceDocument) else 0
+        size = len(msgspec.json.encode(item)) if isinstance(item, SourceDocument) else 0
         if batch and (len(batch) >= _BATCH_DOCUMENTS or weight_bytes + size > _BATCH_BYTES):
             yield batch
             batch, weight_bytes = [], 0

@@ -21,6 +21,7 @@ from api.cli.progress import bytes_progress
 from api.cli.project import Project
 from api.cli.store import AnalystStore, wait_for_count
 from api.processes.identity import mint_id
+from api.settings import Settings
 
 
 @click.group()
@@ -38,12 +39,13 @@ def load(project: Project, path: Path, tenant: str, no_wait: bool) -> None:
 
     A line or row has `id` (or `_id`, `document_id`), `text`, and perhaps `title`; everything else becomes a
     field. Loading again is safe: what stands already is not sent, what changed is replaced. Exit code 1 if
-    a line is bad; the others are loaded.
+    a line is bad; the others are loaded. Where RATCHET_URL or RATCHET_KEY lead to another API or tenant, all
+    is sent: this project's ClickHouse does not know what stands there.
     """
     console = Console(stderr=True, highlight=False)
     with Api(project, tenant) as api, bytes_progress(console) as progress:
         task = progress.add_task(path.name, total=size_bytes(path))
-        loading = Loading(api, AnalystStore(project.settings.clickhouse), tenant, mint_id(), progress.console)
+        loading = Loading(api, _store_behind(api, project.settings), tenant, mint_id(), progress.console)
         try:
             items = read_documents(path, lambda size: progress.advance(task, size))
             for batch in batches(items):
@@ -53,7 +55,7 @@ def load(project: Project, path: Path, tenant: str, no_wait: bool) -> None:
     visible = not no_wait and loading.wait_visible()
     click.echo(loading.summary(visible))
     if loading.note:
-        console.print(f"[yellow]{loading.note}[/]")
+        console.print(Text(loading.note, "yellow"))
     sys.exit(1 if loading.bad else 0)
 
 
@@ -78,7 +80,7 @@ def list_(project: Project, tenant: str, limit: int, as_json: bool) -> None:
     total = store.row("SELECT count() AS n FROM documents WHERE tenant = {tenant:String}", tenant=tenant)["n"]
     console = Console(highlight=False)
     if not total:
-        console.print(f"tenant {tenant} has no documents yet: `ratchet documents load PATH`")
+        console.print(Text(f"tenant {tenant} has no documents yet: `ratchet documents load PATH`"))
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("document", "title", "text", "stored"):
@@ -127,26 +129,37 @@ def show(project: Project, document_id: str, tenant: str, as_json: bool) -> None
 @tenant_option
 @click.pass_obj
 def remove(project: Project, document_ids: Sequence[str], tenant: str) -> None:
-    """Take documents out of search; the log keeps what was shown."""
-    store = AnalystStore(project.settings.clickhouse)
-    for document_id in document_ids:
-        _find(store, tenant, document_id)
+    """Take documents out of search; the log keeps what was shown.
+
+    Where RATCHET_URL or RATCHET_KEY lead to another API or tenant, it is not looked up whether they stand.
+    """
     with Api(project, tenant) as api:
+        store = _store_behind(api, project.settings)
+        for document_id in document_ids:
+            if store is not None:
+                _find(store, tenant, document_id)
         for document_id in document_ids:
             path = f"/v1/documents/{quote(document_id, safe='')}"
             api.send("DELETE", path, headers={"Idempotency-Key": mint_id()})
-    gone = wait_for_count(
-        store,
-        "SELECT count() AS n FROM documents WHERE tenant = {tenant:String} "
-        "AND document_id IN {ids:Array(String)}",
-        lambda n: n == 0,
-        tenant=tenant,
-        ids=document_ids,
-    )
+    if store is None:
+        fate = " (acknowledged)"
+    else:
+        gone = wait_for_count(
+            store,
+            "SELECT count() AS n FROM documents WHERE tenant = {tenant:String} "
+            "AND document_id IN {ids:Array(String)}",
+            lambda n: n == 0,
+            tenant=tenant,
+            ids=document_ids,
+        )
+        fate = "" if gone else ", not visible yet"
     number = len(document_ids)
-    click.echo(
-        f"{number} document{'' if number == 1 else 's'} removed" + ("" if gone else ", not visible yet")
-    )
+    click.echo(f"{number} document{'' if number == 1 else 's'} removed{fate}")
+
+
+def _store_behind(api: Api, settings: Settings) -> AnalystStore | None:
+    """The store that shows what this API takes in; None if that is not this project's."""
+    return None if api.elsewhere else AnalystStore(settings.clickhouse)
 
 
 def _find(store: AnalystStore, tenant: str, document_id: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import click
 import httpx
 import msgspec
 
-from api.cli.project import LOCAL_TENANT, Project
+from api.cli.project import LOCAL_TENANT, Project, http_url
 from api.settings import Settings
 from schemas.errors import RatchetError, Retryable
 
@@ -37,16 +37,21 @@ class Refused(RatchetError):
 
 
 class Api:
-    """Requests to the API of this project, or to $RATCHET_URL with $RATCHET_KEY. A context manager."""
+    """Requests to the API of this project, or to $RATCHET_URL with $RATCHET_KEY. A context manager.
+
+    `elsewhere`: what it stores need not be what this project's ClickHouse shows of the tenant.
+    """
 
     def __init__(self, project: Project, tenant: str) -> None:
         settings = project.settings
-        key = os.environ.get("RATCHET_KEY") or settings.tenants[known_tenant(settings, tenant)].key
+        own_key, own_url = settings.tenants[known_tenant(settings, tenant)].key, http_url(settings.api)
+        key = os.environ.get("RATCHET_KEY") or own_key
         if not key:
             raise click.UsageError(
                 f"tenant {tenant!r} has no key: set tenants.{tenant}.key in ratchet.toml, or RATCHET_KEY"
             )
-        self.url = os.environ.get("RATCHET_URL") or f"http://{settings.api.host}:{settings.api.port}"
+        self.url = os.environ.get("RATCHET_URL") or own_url
+        self.elsewhere = key != own_key or self.url.rstrip("/") != own_url
         self._client = httpx.Client(
             base_url=self.url, headers={"Authorization": f"Bearer {key}"}, timeout=_TIMEOUT_S
         )

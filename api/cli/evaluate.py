@@ -142,7 +142,7 @@ def _print(found: Any) -> None:
         for metric in ("ndcg@10", "mrr@10"):
             cells += [_cell(score.values[metric], ""), _cell(score.differences.get(metric), "+")]
         table.add_row(score.slice, score.version, str(score.questions), *cells)
-    Console(highlight=False).print(table)
+    Console(highlight=False, markup=False, emoji=False).print(table)
 
 
 def _cell(measure: Any, sign: str) -> str:

@@ -33,9 +33,9 @@ def parse_arm(text: str) -> lc.Arm:
         share = float(weight)
     except ValueError:
         share = -1.0
-    if not name.strip() or not found or not 0 <= share <= 1:
+    if not name.strip() or not found or not 0 < share <= 1:
         raise click.BadParameter(
-            f"expected NAME=WEIGHT or NAME=WEIGHT:VERSION with a weight from 0 to 1, got {text!r}"
+            f"expected NAME=WEIGHT or NAME=WEIGHT:VERSION with a weight above 0 and up to 1, got {text!r}"
         )
     return lc.Arm(name=name.strip(), weight=share, version=version.strip())
 
@@ -185,10 +185,12 @@ def results(project: Project, name: str, as_json: bool, tenant: str) -> None:
     console = Console(highlight=False)
     if not rows:
         console.print(
-            f"experiment {name} has not been measured yet: the learner measures running experiments "
-            "(`ratchet status`); what there is before: "
-            f"`ratchet sql \"SELECT arm, uniq(unit) FROM experiment_units WHERE experiment = '{name}' "
-            'GROUP BY arm"`'
+            Text(
+                f"experiment {name} has not been measured yet: the learner measures running experiments "
+                "(`ratchet status`); what there is before: "
+                f"`ratchet sql \"SELECT arm, uniq(unit) FROM experiment_units WHERE experiment = '{name}' "
+                'GROUP BY arm"`'
+            )
         )
         return
     table = Table(box=None, pad_edge=False, header_style="bold")

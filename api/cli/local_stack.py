@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib.util
 import sys
 from typing import Final
+from urllib.parse import urlsplit
 
 import msgspec
 
-from api.cli.project import LocalPorts, Project
+from api.cli.project import LocalPorts, Project, http_url
 from infra.local.spec import HttpReady, ProcessSpec, StackSpec, TcpReady
 from infra.local.tcp_ports import allocate_ports
 
@@ -47,6 +48,8 @@ def local_stack(project: Project, *, learn: bool) -> StackSpec:
         for name, value in project.local_environment().items()
         if origins[name.removeprefix("RATCHET_").lower().replace("__", ".")] == "the local stack"
     } | _QUIET_THREADS
+    # the engine listens where the others look for it
+    store = urlsplit(settings.clickhouse.url.rstrip("/"))
     directory = str(project.directory)
 
     def python(module: str, *arguments: str) -> tuple[str, ...]:
@@ -54,14 +57,14 @@ def local_stack(project: Project, *, learn: bool) -> StackSpec:
         return (sys.executable, "-P", "-m", module, *arguments)
 
     def process(
-        name: str, module: str, port: int, after: tuple[str, ...], *, timeout_s: float = 60.0
+        name: str, module: str, url: str, after: tuple[str, ...], *, timeout_s: float = 60.0
     ) -> ProcessSpec:
         return ProcessSpec(
             name=name,
             argv=python(module, "--directory", directory),
             env=environment,
             after=after,
-            ready=HttpReady(f"http://127.0.0.1:{port}/readyz"),
+            ready=HttpReady(f"{url}/readyz"),
             ready_timeout_s=timeout_s,
             # the engine and the worker finish what they have in hand
             stop_timeout_s=25.0,
@@ -84,14 +87,14 @@ def local_stack(project: Project, *, learn: bool) -> StackSpec:
     )
     processes = [
         kafka,
-        process("clickhouse", "api.processes.engine", ports.clickhouse, ()),
-        process("streams", "api.processes.streams", settings.streams_http.port, ("kafka", "clickhouse")),
-        process("api", "api.processes.http", settings.api.port, ("kafka", "streams")),
+        process("clickhouse", "api.processes.engine", store.geturl(), ()),
+        process("streams", "api.processes.streams", http_url(settings.streams_http), ("kafka", "clickhouse")),
+        process("api", "api.processes.http", http_url(settings.api), ("kafka", "streams")),
     ]
     listening = {
         "kafka": ports.kafka,
         "kafka's controller": ports.kafka_controller,
-        "clickhouse": ports.clickhouse,
+        "clickhouse": store.port or 8123,
         "api": settings.api.port,
         "streams": settings.streams_http.port,
     }
@@ -100,14 +103,14 @@ def local_stack(project: Project, *, learn: bool) -> StackSpec:
             process(
                 "search",
                 "api.processes.search",
-                settings.search_http.port,
+                http_url(settings.search_http),
                 ("kafka", "streams"),
                 timeout_s=180,
             ),
             process(
                 "learner",
                 "api.processes.learner",
-                settings.learner_http.port,
+                http_url(settings.learner_http),
                 ("kafka", "clickhouse", "streams"),
             ),
         ]

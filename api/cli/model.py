@@ -109,7 +109,7 @@ def show(project: Project, version: str, tenant: str) -> None:
     place = _directory(project, tenant, version)
     table.add_row("directory", str(place) if place.is_dir() else f"{place} (not on this machine)")
     table.add_row("proposed by", known.proposed_by)
-    Console(highlight=False).print(table)
+    Console(highlight=False, markup=False, emoji=False).print(table)
 
 
 @model.command()

@@ -10,11 +10,13 @@ from typing import Final
 
 import msgspec
 
-from api.settings import Loaded, Settings, load_settings
-from infra.local.spec import StackFiles, write_whole
+from api.settings import HttpSettings, Loaded, Settings, load_settings
+from infra.local.spec import StackError, StackFiles, write_whole
 
 #: The tenant that a local stack has from the start.
 LOCAL_TENANT: Final = "default"
+#: Hosts that mean every address of the machine: nobody can be reached under them.
+_EVERY_ADDRESS: Final = ("0.0.0.0", "::")  # noqa: S104
 
 
 class LocalSecrets(msgspec.Struct, frozen=True):
@@ -37,6 +39,12 @@ class LocalPorts(msgspec.Struct, frozen=True):
     learner: int
 
 
+def http_url(http: HttpSettings) -> str:
+    """Where this machine reaches a process that listens there."""
+    host = "127.0.0.1" if http.host in _EVERY_ADDRESS else http.host
+    return f"http://[{host}]:{http.port}" if ":" in host else f"http://{host}:{http.port}"
+
+
 class Project:
     """Everything that a command needs to know of where it works. Reads files only when asked."""
 
@@ -54,7 +62,7 @@ class Project:
         return self.files.private / "secrets.json"
 
     def make_secrets(self) -> LocalSecrets:
-        """The local stack's secrets, made up once."""
+        """The local stack's secrets, made up once. Raises StackError if they cannot be kept."""
         self.files.make()
         if not self._secrets_path.exists():
             made = LocalSecrets(
@@ -62,8 +70,11 @@ class Project:
                 analyst_password=secrets.token_urlsafe(24),
                 api_key="rk_" + secrets.token_urlsafe(24),
             )
-            write_whole(self._secrets_path, msgspec.json.encode(made))
-            self._secrets_path.chmod(0o600)
+            try:
+                write_whole(self._secrets_path, msgspec.json.encode(made))
+                self._secrets_path.chmod(0o600)
+            except OSError as error:
+                raise StackError(f"cannot write {self._secrets_path}: {error.strerror}") from error
         return msgspec.json.decode(self._secrets_path.read_bytes(), type=LocalSecrets)
 
     def local_environment(self) -> dict[str, str]:

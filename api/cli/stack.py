@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import datetime as dt
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import click
 import msgspec
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from api.cli.lag import read_lag
-from api.cli.project import LOCAL_TENANT, Project
+from api.cli.project import LOCAL_TENANT, Project, http_url
 from infra.local.control import StackEvent, StackStatus
 from infra.local.stack import down as stop_stack
 from infra.local.stack import status as stack_status
@@ -79,10 +81,10 @@ def describe(project: Project, stack: StackStatus, lag: int | None) -> dict[str,
         "since": stack.since,
         "lag_events": lag,
         "api": {
-            "url": f"http://{settings.api.host}:{settings.api.port}",
+            "url": http_url(settings.api),
             "key": tenant.key if tenant else "",
         },
-        "search": {"url": f"http://{settings.search_http.host}:{settings.search_http.port}"},
+        "search": {"url": http_url(settings.search_http)},
         "clickhouse": {
             "url": settings.clickhouse.url,
             "user": settings.clickhouse.analyst_user,
@@ -109,19 +111,19 @@ def describe(project: Project, stack: StackStatus, lag: int | None) -> dict[str,
 def _print_status(stack: StackStatus, lag: int | None) -> None:
     console = Console(highlight=False)
     if stack.supervisor_pid is None:
-        console.print(f"no stack runs in {stack.directory}: `ratchet up` starts one")
+        console.print(Text(f"no stack runs in {stack.directory}: `ratchet up` starts one"))
     table = Table(box=None, pad_edge=False)
     for column in ("process", "state", "since", "pid", "ready", "restarts", "why"):
         table.add_column(column)
     for p in stack.processes:
         table.add_row(
             p.name,
-            f"[{_COLOURS[p.state]}]{p.state}[/]",
+            Text(p.state, _COLOURS[p.state]),
             _ago(p.since),
             str(p.pid or "–"),
             "yes" if p.ready else "no",
             str(p.restarts),
-            p.reason,
+            Text(p.reason),
         )
     if stack.processes:
         console.print(table)
@@ -137,8 +139,9 @@ def _ago(since: dt.datetime) -> str:
     return f"{seconds} s ago"
 
 
-def _printer(console: Console) -> Any:
+def _printer(console: Console) -> Callable[[StackEvent], None]:
     def show(event: StackEvent) -> None:
-        console.print(f"[dim]{event.time.astimezone():%H:%M:%S}[/] {event.process:<11}{event.text}")
+        time = f"{event.time.astimezone():%H:%M:%S}"
+        console.print(Text.assemble((time, "dim"), f" {event.process:<11}{event.text}"))
 
     return show

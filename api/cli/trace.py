@@ -37,7 +37,7 @@ def trace(project: Project, id_: str, tenant: str) -> None:
     lifecycle, a version, a dataset, an experiment or a rollout; of entries and datasets 8 letters are enough.
      Exit code 1 if nothing is known of it.
     """
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     history = read_history(project.settings, tenant)
     tracing = Tracing(console, AnalystStore(project.settings.clickhouse), tenant, history)
     found = [tracing.query(id_), tracing.document(id_), tracing.rejected(id_), tracing.lifecycle(id_)]

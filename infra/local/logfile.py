@@ -8,8 +8,9 @@ class LogFile:
     """Appends bytes to ``path``; at ``max_bytes`` it becomes ``path.1``, that ``path.2``, and so on up to
     ``backups``.
 
-    Lines are not cut by a rotation. A disk that is full or broken loses log lines and raises nothing: a stack
-    that dies because its log cannot be written would be the worse of the two. Not thread-safe.
+    Lines are not cut by a rotation, but for one that would make a file twice as large: output without line
+    ends is bounded, too. A disk that is full or broken loses log lines and raises nothing: a stack that dies
+    because its log cannot be written would be the worse of the two. Not thread-safe.
     """
 
     def __init__(self, path: Path, max_bytes: int, backups: int) -> None:
@@ -29,10 +30,10 @@ class LogFile:
         try:
             if self._fd is None:
                 self._open()
-            while len(data) > max(0, self._max_bytes - self._size_bytes):
-                # The whole lines that fit; if none does, the one that is under way.
-                room = max(0, self._max_bytes - self._size_bytes)
-                end = data.rfind(b"\n", 0, room) + 1 or data.find(b"\n") + 1 or len(data)
+            while len(data) > (room := max(0, self._max_bytes - self._size_bytes)):
+                # The whole lines that fit; if none does, the one that is under way, as far as it may go.
+                most = max(0, 2 * self._max_bytes - self._size_bytes)
+                end = data.rfind(b"\n", 0, room) + 1 or data.find(b"\n", 0, most) + 1 or most
                 self._append(data[:end])
                 data = data[end:]
                 if not data:

@@ -92,7 +92,7 @@ def up(spec: StackSpec, on_event: OnEvent = ignore, *, tied: bool = False) -> Ru
     finally:
         os.close(lock)  # the supervisor has it now, if it was started
     try:
-        _until_listening(files)
+        _ask_when_listening(files, Request("status"), ignore)
         ask(files, Request("wait"), on_event)
     except BaseException as error:
         _abandon(files, on_event, tie)
@@ -115,13 +115,20 @@ def down(directory: Path, on_event: OnEvent = ignore) -> None:
     """Stop each process after all that depend on it: SIGTERM, and SIGKILL when its time is over; return when
     done.
 
-    Without a supervisor, what one left behind is ended; if there is nothing, this does nothing.
+    A stack that is only just being started is waited for and stopped. Without a supervisor, what one left
+    behind is ended; if there is nothing, this does nothing.
     """
     files = StackFiles(directory)
     try:
-        ask(files, Request("down"), on_event)
+        _ask_when_listening(files, Request("down"), on_event)
         _until_unlocked(files)
-    except NoSupervisor:
+    except NoSupervisor as error:
+        if _locked(files):
+            log = files.log_of("supervisor")
+            raise StackError(
+                f"a stack is being started in {files.directory} and cannot be told to stop within"
+                f" {_SUPERVISOR_START_S:g} s: see {log}"
+            ) from error
         if files.lock.exists():
             _end_what_is_left(files, on_event)
 
@@ -204,11 +211,15 @@ def _spawn_supervisor(files: StackFiles, lock: int, tied: bool) -> int | None:
     return tie
 
 
-def _until_listening(files: StackFiles) -> None:
+def _ask_when_listening(files: StackFiles, request: Request, on_event: OnEvent) -> None:
+    """Ask, again while somebody holds the lock and does not listen yet: a supervisor that is being started.
+
+    Raises NoSupervisor when nobody holds it, or after ``_SUPERVISOR_START_S``.
+    """
     deadline_s = time.monotonic() + _SUPERVISOR_START_S
     while True:
         try:
-            ask(files, Request("status"), ignore)
+            ask(files, request, on_event)
             return
         except NoSupervisor:
             if not _locked(files) or time.monotonic() > deadline_s:
@@ -227,11 +238,13 @@ def _until_unlocked(files: StackFiles) -> None:
 
 
 def _locked(files: StackFiles) -> bool:
-    with files.lock.open("r") as lock:
-        try:
+    try:
+        with files.lock.open("r") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
     return False
 
 

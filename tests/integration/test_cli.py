@@ -24,7 +24,7 @@ from tests.lifecycle_events import whole_story
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(240)]
 
-TENANTS = ("shop", "old", "story", "tests")
+TENANTS = ("shop", "old", "story", "tests", "elsewhere")
 
 
 class Shell:
@@ -164,12 +164,44 @@ def test_many_documents_and_repeated_ids(shell: Shell) -> None:
     ) == [{"n": 450, "late": 50}]
 
 
+def test_documents_with_a_key_of_their_own_are_not_compared_with_this_tenants(shell: Shell) -> None:
+    path = shell.directory / "elsewhere.jsonl"
+    path.write_text('{"id": "[/x]", "text": "old"}\n{"id": "[/x]", "text": "new"}\n')
+    load = ("documents", "load", str(path))
+    where = "SELECT tenant FROM documents WHERE document_id = '[/x]' ORDER BY tenant"
+    mine = shell.run(*load)
+    assert mine.stdout == "1 document stored and visible, 0 unchanged\n"
+    # an id is no markup
+    assert "line 2 replaces line 1: both are document [/x]" in mine.stderr
+    assert shell.run(*load).stdout == "0 documents stored, 1 unchanged\n"
+
+    other = Shell(shell.directory)
+    other.environment["RATCHET_KEY"] = "key-of-elsewhere"
+    for _ in range(2):
+        done = other.run(*load)
+        assert done.stdout == "1 document stored, 0 unchanged\n"
+        assert "RATCHET_URL or RATCHET_KEY lead to another API or tenant" in done.stderr
+    shell.until(where, [{"tenant": "default"}, {"tenant": "elsewhere"}])
+    assert other.run("documents", "remove", "[/x]").stdout == "1 document removed (acknowledged)\n"
+    shell.until(where, [{"tenant": "default"}])
+
+    # the same address and key, given once more, lead nowhere else
+    api = json.loads(shell.run("status", "--json").stdout)["api"]
+    other.environment |= {"RATCHET_URL": api["url"], "RATCHET_KEY": api["key"]}
+    assert other.run(*load).stdout == "0 documents stored, 1 unchanged\n"
+    assert other.run("documents", "remove", "[/x]").stdout == "1 document removed\n"
+    shell.until(where, [])
+
+
 def test_an_unknown_tenant_gets_nothing(shell: Shell) -> None:
     path = shell.directory / "one.jsonl"
     path.write_text('{"id": "a", "text": "x"}\n')
     for command in (("documents", "load"), ("import",)):
         done = shell.run(*command, str(path), "--tenant", "shpo", expect=2)
-        assert "no tenant 'shpo' in the settings; there are: default, old, shop, story, tests" in done.stderr
+        assert (
+            "no tenant 'shpo' in the settings; there are: default, elsewhere, old, shop, story, tests"
+            in done.stderr
+        )
 
 
 # ---------------------------------------------------------------- import, trace, doctor

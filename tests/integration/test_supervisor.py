@@ -291,6 +291,25 @@ def test_a_second_up_in_the_same_directory_is_refused(directory: Path) -> None:
         assert pid_of(directory, "api") == pid
 
 
+def test_down_stops_a_stack_that_is_only_just_being_started(directory: Path) -> None:
+    source = f"""
+from infra.local.spec import ProcessSpec, StackSpec
+from infra.local.stack import up
+api = ProcessSpec(name="api", argv={python(WAIT)!r})
+up(StackSpec(directory={str(directory)!r}, processes=(api,)))
+"""
+    caller = subprocess.Popen(python(source), stderr=subprocess.DEVNULL)
+    try:
+        # written when the directory is taken, before the supervisor is started
+        eventually(StackFiles(directory).spec.exists)
+        down(directory)
+        caller.wait(timeout=30)
+        assert status(directory).supervisor_pid is None
+    finally:
+        caller.kill()
+        caller.wait()
+
+
 def test_a_port_in_use_is_named_with_its_owner(directory: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -31,6 +31,17 @@ async def test_a_child_answers_and_its_output_is_kept(tmp_path: Path) -> None:
     assert log.read_text() == "doubling\n"
 
 
+async def test_a_log_that_has_grown_is_put_aside_before_the_next_child(tmp_path: Path) -> None:
+    log = tmp_path / "child.log"
+    for size_bytes, kept in ((10_000_000, False), (10_000_001, True)):
+        with log.open("wb") as file:
+            file.truncate(size_bytes)
+        assert await run_child(f"{TASKS}:double", Number(21), Number, BOUNDS, log) == Number(42)
+        assert (tmp_path / "child.log.1").exists() is kept
+    assert log.read_text() == "doubling\n"
+    assert (tmp_path / "child.log.1").stat().st_size == 10_000_001
+
+
 async def test_requests_and_answers_of_any_length_pass_and_output_stays_apart(tmp_path: Path) -> None:
     log = tmp_path / "child.log"
     text = Text("a line that\n would end it ü" * 200_000)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from api.cli.document_files import Item, NoDocuments, SourceDocument, Unreadable, read_documents, size_bytes
 from api.cli.document_loading import batches
+from schemas.interactions import Attribute
 
 
 def read(path: Path) -> tuple[list[Item], int]:
@@ -105,6 +107,18 @@ def test_a_folder_of_texts(tmp_path: Path) -> None:
     assert third.title == "lost card"
 
 
+def test_a_file_that_cannot_be_read_does_not_stop_the_others(tmp_path: Path) -> None:
+    for name in ("a.txt", "b.txt", "c.txt"):
+        (tmp_path / name).write_text("x")
+    items = read_documents(tmp_path, lambda _: None)
+    first = next(items)
+    (tmp_path / "b.txt").unlink()
+    second, third = items
+    assert isinstance(first, SourceDocument)
+    assert second == Unreadable("b.txt", "cannot be read: No such file or directory")
+    assert isinstance(third, SourceDocument)
+
+
 def test_what_is_no_documents_says_what_was_expected(tmp_path: Path) -> None:
     with pytest.raises(NoDocuments, match=r"no .txt or .md"):
         read(tmp_path)
@@ -125,3 +139,19 @@ def test_batches_keep_order_and_stay_small() -> None:
     cut = list(batches(iter(items)))
     assert [item for batch in cut for item in batch] == items
     assert [len(batch) for batch in cut] == [200, 200, 50, 1, 1]
+
+
+def test_large_fields_and_titles_count_as_texts_do() -> None:
+    large: dict[str, Attribute] = {"html": "y" * 60_000}
+    items: list[Item] = [
+        SourceDocument(place=f"line {n}", document_id=str(n), title="", text="x", fields=large)
+        for n in range(100)
+    ]
+    items += [
+        SourceDocument(place=f"line {n}", document_id=str(n), title="ü" * 30_000, text="x", fields={})
+        for n in range(100, 200)
+    ]
+    cut = list(batches(iter(items)))
+    assert [item for batch in cut for item in batch] == items
+    assert max(len(msgspec.json.encode(batch)) for batch in cut) < 1_001_000
+    assert len(cut) == 13

@@ -247,6 +247,55 @@ def test_what_cannot_pass_is_not_tried_again(code: int) -> None:
     assert len(sent) == 1
 
 
+def test_what_was_not_confirmed_can_be_sent_again_with_its_ids() -> None:
+    client, sent, _ = scripted([*[status(503)] * 3, accept], attempts=3)
+    with pytest.raises(Unavailable) as caught:
+        client.thumb("q", up=True)
+    assert client.send(caught.value.events).accepted == 1
+    assert json.loads(sent[-1].content) == json.loads(sent[0].content)
+    assert len(sent) == 4
+
+
+async def test_only_the_requests_that_were_not_confirmed_are_left_over() -> None:
+    events = [
+        {"type": "ratchet.query.asked.v1", "id": f"e{n}", "data": {"query_id": "q", "text": "x"}}
+        for n in range(2 * MAX_EVENTS + 1)
+    ]
+    client, sent, _ = scripted([accept, status(503)], attempts=2)
+    with pytest.raises(Unavailable) as unavailable:
+        client.send(events)
+    assert [event["id"] for event in unavailable.value.events] == [e["id"] for e in events[MAX_EVENTS:]]
+    assert [*unavailable.value.events[:MAX_EVENTS]] == json.loads(sent[-1].content)
+
+    # all are sent before a wrong one is told of
+    client, _, _ = scripted([accept, status(413), accept])
+    with pytest.raises(RequestFailed) as failed:
+        client.send(events)
+    assert [event["id"] for event in failed.value.events] == [
+        event["id"] for event in events[MAX_EVENTS : 2 * MAX_EVENTS]
+    ]
+
+    transport = httpx.MockTransport(status(503))
+    async with AsyncRatchet("http://ratchet", "k", transport=transport, retries=Retries(attempts=1)) as other:
+        with pytest.raises(Unavailable) as caught:
+            await other.query("how", query_id="q", id="e")
+        assert [event["id"] for event in caught.value.events] == ["e"]
+        with pytest.raises(Unavailable) as caught:
+            await other.serving()
+        assert caught.value.events == ()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), dt.date(2026, 3, 2), "\ud800"])
+def test_what_is_no_json_is_named_before_anything_is_sent(value: Any) -> None:
+    client, sent, _ = scripted([accept])
+    good = {"type": "ratchet.query.asked.v1", "data": {"query_id": "q", "text": "x"}}
+    events = [good] * (MAX_EVENTS + 1)
+    bad = {"type": "ratchet.feedback.given.v1", "id": "bad-1", "data": {"query_id": "q", "value": value}}
+    with pytest.raises(ClientError, match=r"event 'bad-1' cannot be written as JSON"):
+        client.send([*events, bad])
+    assert not sent
+
+
 def test_a_search_sends_its_query_id_and_reads_what_it_knows() -> None:
     answer = {
         "query_id": "q",

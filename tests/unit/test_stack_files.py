@@ -63,6 +63,17 @@ def test_a_log_rotates_between_lines_and_loses_only_what_is_oldest(tmp_path: Pat
     assert log.last_line == "line 29"
 
 
+def test_a_log_without_line_ends_is_bounded_too(tmp_path: Path) -> None:
+    log = LogFile(tmp_path / "api.log", max_bytes=50, backups=2)
+    written = b"".join(b"%03d%%\r" % percent for percent in range(101))
+    for first in range(0, len(written), 35):
+        log.write(written[first : first + 35])
+    log.close()
+    parts = [tmp_path / "api.log.2", tmp_path / "api.log.1", tmp_path / "api.log"]
+    assert all(part.stat().st_size <= 100 for part in parts)
+    assert written.endswith(b"".join(part.read_bytes() for part in parts))
+
+
 def test_a_log_goes_on_where_it_ended(tmp_path: Path) -> None:
     for text in (b"first\n", b"second\n"):
         log = LogFile(tmp_path / "api.log", max_bytes=1000, backups=1)

@@ -16,7 +16,7 @@ import httpx
 from ratchet_client import plans
 from ratchet_client.errors import ClientError, Unavailable
 from ratchet_client.retrying import AGAIN, Retries, retry_after_s
-from ratchet_client.wire import Answered, Plan, Sender, Step
+from ratchet_client.wire import Answered, Plan, Sender, Step, unconfirmed
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -94,7 +94,8 @@ class Ratchet:
     """The client. Safe to share between threads. Close it, or use it as a context manager.
 
     Every event has its id before it is first sent: sending again is safe. Methods raise Refused,
-    RequestFailed or Unavailable (see `errors`), and return only when the event is durable.
+    RequestFailed or Unavailable (see `errors`), and return only when the event is durable. What an error
+    leaves unconfirmed is in its `events`, to be given to `send` later.
     """
 
     def __init__(
@@ -126,7 +127,14 @@ class Ratchet:
         self._http.close()
 
     def _run(self, plan: Plan[R]) -> R:
-        return plan.finish([self._answer(step) for step in plan.steps])
+        answers: list[Answered] = []
+        try:
+            for step in plan.steps:
+                answers.append(self._answer(step))
+            return plan.finish(answers)
+        except ClientError as error:
+            error.events = unconfirmed(plan.steps, answers)
+            raise
 
     def _answer(self, step: Step) -> Answered:
         method, url, headers = self._settings.request_of(step)
@@ -192,7 +200,14 @@ class AsyncRatchet:
         await self._http.aclose()
 
     async def _run(self, plan: Plan[R]) -> R:
-        return plan.finish([await self._answer(step) for step in plan.steps])
+        answers: list[Answered] = []
+        try:
+            for step in plan.steps:
+                answers.append(await self._answer(step))
+            return plan.finish(answers)
+        except ClientError as error:
+            error.events = unconfirmed(plan.steps, answers)
+            raise
 
     async def _answer(self, step: Step) -> Answered:
         method, url, headers = self._settings.request_of(step)

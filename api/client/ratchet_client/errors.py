@@ -3,17 +3,23 @@
 ClientError
 ├── Refused         events that can never pass as they are; mend them
 ├── RequestFailed   the request itself is wrong: key, path, size; look at `status` and `detail`
-└── Unavailable     not confirmed in time; send the same again later, with the same ids
+└── Unavailable     not confirmed in time; send `events` again later: they have their ids
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 class ClientError(Exception):
-    """Root of what this client raises on purpose."""
+    """Root of what this client raises on purpose.
+
+    `events`: those of the call that are not confirmed, with their ids; `send(error.events)` goes on there.
+    """
+
+    events: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,10 @@ class Refused(ClientError):
 
 
 class RequestFailed(ClientError):
-    """The server does not take this request. Nothing of it was stored."""
+    """The server does not take a request. Of a call that needs several, other requests may be stored.
+
+    `events` are those of the requests that were not taken.
+    """
 
     def __init__(self, status: int, detail: str) -> None:
         super().__init__(f"HTTP {status}: {detail}")
@@ -48,7 +57,11 @@ class RequestFailed(ClientError):
 
 
 class Unavailable(ClientError):
-    """No confirmation after every attempt. What was sent may be stored: send it again with the same ids."""
+    """No confirmation after every attempt. Of `events`, those that were sent may be stored.
+
+    Sent again with the same ids they count once. Requests of the same call before these were answered; what
+    was rejected in them is not told here.
+    """
 
     def __init__(self, detail: str, attempts: int) -> None:
         super().__init__(f"not confirmed after {attempts} attempts: {detail}")

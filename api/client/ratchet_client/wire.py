@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any, Generic, TypeVar
 
 from ratchet_client.errors import ClientError, Refusal, Refused, RequestFailed
@@ -16,6 +17,7 @@ from ratchet_client.errors import ClientError, Refusal, Refused, RequestFailed
 R = TypeVar("R")
 Event = Mapping[str, Any]
 Json = dict[str, Any]
+EVENTS_PATH = "/v1/events"
 
 #: A request holds at most this many events, and about this many bytes.
 MAX_EVENTS = 500
@@ -78,11 +80,14 @@ def mint_id() -> str:
 
 
 def batches(events: Iterable[Event]) -> Iterator[Step]:
-    """The requests that send these events, within the limits of a request."""
+    """The requests that send these events, within the limits of a request.
+
+    Raises ClientError if an event cannot be written as JSON: a server would refuse all of its request.
+    """
     parts: list[bytes] = []
     length = 0
     for event in events:
-        part = json.dumps(event, ensure_ascii=False).encode()
+        part = _written(event)
         if parts and (len(parts) >= MAX_EVENTS or length + len(part) > MAX_BYTES):
             yield _batch(parts)
             parts, length = [], 0
@@ -92,8 +97,28 @@ def batches(events: Iterable[Event]) -> Iterator[Step]:
         yield _batch(parts)
 
 
+def _written(event: Event) -> bytes:
+    try:
+        return json.dumps(event, ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise ClientError(
+            f"event {event.get('id')!r} cannot be written as JSON ({error}): mend it; nothing was sent"
+        ) from error
+
+
 def _batch(parts: Sequence[bytes]) -> Step:
-    return Step("POST", "/v1/events", b"[" + b",".join(parts) + b"]", "application/cloudevents-batch+json")
+    return Step("POST", EVENTS_PATH, b"[" + b",".join(parts) + b"]", "application/cloudevents-batch+json")
+
+
+def unconfirmed(steps: Sequence[Step], answers: Sequence[Answered]) -> tuple[Event, ...]:
+    """Events of the requests, in order, whose answer does not say what became of each, or never came."""
+    return tuple(
+        event
+        for step, answer in zip_longest(steps, answers)
+        if step.path == EVENTS_PATH and step.body is not None
+        if answer is None or not _is_by_event(answer)
+        for event in json.loads(step.body)
+    )
 
 
 def stored_ids(answers: Sequence[Answered]) -> tuple[str, ...]:
@@ -110,8 +135,12 @@ def stored_ids(answers: Sequence[Answered]) -> tuple[str, ...]:
     return stored
 
 
+def _is_by_event(answer: Answered) -> bool:
+    return answer.status in (202, 207, 422) and isinstance(answer.body, dict) and "results" in answer.body
+
+
 def _results(answer: Answered) -> Sequence[Mapping[str, Any]]:
-    if answer.status in (202, 207, 422) and isinstance(answer.body, dict) and "results" in answer.body:
+    if _is_by_event(answer):
         results: Sequence[Mapping[str, Any]] = answer.body["results"]
         return results
     raise _failure(answer)
