@@ -22,6 +22,8 @@ _ENCODER: Final = msgspec.json.Encoder()
 #: Keys sorted, no spaces: equal values give equal bytes.
 _CANONICAL: Final = msgspec.json.Encoder(order="sorted")
 _PAYLOAD_DECODERS: Final = {name: msgspec.json.Decoder(t.payload) for name, t in BY_NAME.items()}
+#: What a decoder raises on bytes that are no value of its type; the last, on brackets nested too deep.
+_UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 def canonical_json(value: object) -> bytes:
@@ -82,7 +84,7 @@ def decode_event(value: bytes) -> Event:
     """The event of a record's value. Raises Rejectable(undecodable): this code cannot read the record."""
     try:
         return _DECODE_EVENT.decode(value)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except _UNREADABLE as error:
         raise Rejectable(
             Reason.UNDECODABLE,
             f"expected a CloudEvents record of ours, but {error}; keep the bytes and look at them",
@@ -98,5 +100,5 @@ def decode_payload(event: Event) -> Struct:
         )
     try:
         return decoder.decode(event.data)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except _UNREADABLE as error:
         raise Rejectable(Reason.UNDECODABLE, f"data of {event.type}: {error}", field="data") from error

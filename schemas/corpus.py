@@ -58,6 +58,8 @@ class Corpus:
             if known is not None and known.age <= change.age:
                 return
             before = history.current.document
+            if document is not None and document == before:
+                change = _Change(change.age, before)  # sent again under another id: the text is kept once
             history.events[event.ref] = change
             if change.age > history.current.age:
                 history.current = change

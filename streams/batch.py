@@ -8,6 +8,7 @@ A record that cannot be decoded, folded or stored ends in `rejected`, and the ot
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -31,6 +32,7 @@ from streams.records import Arrival, Record
 from streams.rejecting import read_messages, reject_arrival
 from streams.settings import StreamSettings
 from streams.stages import Stages
+from streams.weights import APPEND_BYTES, INSERT_BYTES, cut_by_bytes
 
 
 class BatchReport(Struct, frozen=True, kw_only=True):
@@ -59,14 +61,26 @@ class BatchProcessor:
     """
 
     def __init__(
-        self, sink: RowSink, lookup: RecordLookup, rejected: RejectedLog, settings: StreamSettings
+        self,
+        sink: RowSink,
+        lookup: RecordLookup,
+        rejected: RejectedLog,
+        settings: StreamSettings,
+        *,
+        insert_bytes: int = INSERT_BYTES,
+        append_bytes: int = APPEND_BYTES,
     ) -> None:
+        """`insert_bytes`: records of one insert at most; `append_bytes`: entries of one append."""
         self._sink = sink
         self._lookup = lookup
         self._rejected = rejected
         self._retry_for_s = settings.retry_for_s
+        self._insert_bytes = insert_bytes
+        self._append_bytes = append_bytes
         self._known = KnownRecords(max_bytes=settings.known_bytes)
-        self._folder = QueryFolder(sink, lookup, self._known, retry_for_s=settings.retry_for_s)
+        self._folder = QueryFolder(
+            sink, lookup, self._known, retry_for_s=settings.retry_for_s, insert_bytes=insert_bytes
+        )
         #: (tenant, partition) → (next offset, state before it)
         self._lifecycles: dict[tuple[str, int], tuple[int, LifecycleState]] = {}
         self._topics: Final[dict[str, Callable[..., Awaitable[_Done]]]] = {
@@ -93,11 +107,7 @@ class BatchProcessor:
             rejections = []
         if rejections:
             with stages.of("reject"):
-                await persist(
-                    lambda: self._rejected.append(rejections),
-                    doing="appending rejections",
-                    retry_for_s=self._retry_for_s,
-                )
+                await self._append(rejections)
         received = [arrival.event.recordedtime.timestamp() for arrival, _ in read]
         return BatchReport(
             topic=topic,
@@ -109,6 +119,14 @@ class BatchProcessor:
             oldest_received_s=min(received, default=None),
             seconds=stages.seconds,
         )
+
+    async def _append(self, rejections: Sequence[Event]) -> None:
+        for part in cut_by_bytes(rejections, lambda event: len(event.data), self._append_bytes):
+            await persist(
+                functools.partial(self._rejected.append, part),
+                doing="appending rejections",
+                retry_for_s=self._retry_for_s,
+            )
 
     async def _interactions(self, read: Sequence[tuple[Arrival, Record]], stages: Stages) -> _Done:
         folded = await self._folder.process(read, stages)
@@ -165,9 +183,19 @@ class BatchProcessor:
     async def _insert(
         self, table: Table, columns: Callable[[Any], Any], rows: Sequence[tuple[Arrival, Any]], stages: Stages
     ) -> _Done:
-        """Insert rows of one record each; what the store refuses for good is found by halving."""
-        if not rows:
-            return _Done([], 0)
+        """Insert rows of one record each, in blocks that the store takes."""
+        rejections: list[Event] = []
+        new_records = 0
+        for part in cut_by_bytes(rows, lambda row: len(row[0].value), self._insert_bytes):
+            done = await self._insert_block(table, columns, part, stages)
+            rejections += done.rejections
+            new_records += done.new_records
+        return _Done(rejections, new_records)
+
+    async def _insert_block(
+        self, table: Table, columns: Callable[[Any], Any], rows: Sequence[tuple[Arrival, Any]], stages: Stages
+    ) -> _Done:
+        """Insert rows as one block; what the store refuses for good is found by halving."""
         try:
             with stages.of("encode"):
                 block = self._encode(table, columns, rows)
@@ -183,8 +211,8 @@ class BatchProcessor:
         if len(rows) == 1:
             return _Done([reject_arrival(rows[0][0], refused)], 0)
         half = len(rows) // 2
-        left = await self._insert(table, columns, rows[:half], stages)
-        right = await self._insert(table, columns, rows[half:], stages)
+        left = await self._insert_block(table, columns, rows[:half], stages)
+        right = await self._insert_block(table, columns, rows[half:], stages)
         return _Done(left.rejections + right.rejections, left.new_records + right.new_records)
 
 

@@ -20,6 +20,7 @@ from streams.ports import Block, QueryKey, RecordLookup, RowSink
 from streams.records import Arrival, Record, RecordKey, collect_records, decode_record
 from streams.rejecting import reject_arrival
 from streams.stages import Stages
+from streams.weights import INSERT_BYTES, cut_by_bytes
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,10 @@ class _Touched(Struct):
     values: RecordValues
     new: list[tuple[Arrival, Record]]
 
+    def size_bytes(self) -> int:
+        """Of its records: an episode holds what all of them say."""
+        return sum(map(len, self.values)) + sum(len(arrival.value) for arrival, _ in self.new)
+
     def folded(self) -> Episode | Rejectable:
         """The episode of the union, or why the fold raises on it."""
         try:
@@ -61,12 +66,20 @@ class QueryFolder:
     """
 
     def __init__(
-        self, sink: RowSink, lookup: RecordLookup, known: KnownRecords, *, retry_for_s: float
+        self,
+        sink: RowSink,
+        lookup: RecordLookup,
+        known: KnownRecords,
+        *,
+        retry_for_s: float,
+        insert_bytes: int = INSERT_BYTES,
     ) -> None:
+        """`insert_bytes`: records, stored and new, of the queries that are written at once."""
         self._sink = sink
         self._lookup = lookup
         self._known = known
         self._retry_for_s: Final = retry_for_s
+        self._insert_bytes: Final = insert_bytes
 
     async def process(self, read: Sequence[tuple[Arrival, Record]], stages: Stages) -> FoldedQueries:
         """Fold and store these records. Raises Fatal."""
@@ -85,7 +98,9 @@ class QueryFolder:
                 if item[1].key not in known:
                     new.setdefault(item[1].key, item)
             touched.append(_Touched(query, list(known.values()), values, list(new.values())))
-        rejections = await self._settle(touched, stages)
+        rejections: list[Event] = []
+        for part in cut_by_bytes(touched, _Touched.size_bytes, self._insert_bytes):
+            rejections += await self._settle(part, stages)
         return FoldedQueries(rejections, sum(len(t.new) for t in touched), len(touched), lookups)
 
     async def _stored(self, queries: Sequence[QueryKey]) -> tuple[dict[QueryKey, RecordValues], int]:

@@ -25,6 +25,7 @@ from streams.ports import Digest, LogReader, Message, Offsets, QueryKey, RowSink
 from streams.records import decode_record
 from streams.rejecting import read_message, read_messages
 from streams.settings import StreamSettings
+from streams.weights import INSERT_BYTES, cut_by_bytes
 
 #: What depends on the fold's version as well as on the log.
 _DERIVED: Final = frozenset({"episodes", "pairs", "contributions"})
@@ -133,18 +134,19 @@ class _Building:
             self._tried_last += [m for m in messages if _entry_id(m) in self._held_back]
             messages = [m for m in messages if _entry_id(m) not in self._held_back]
         read, _ = read_messages(messages)
-        if read:
-            await self._insert("events", event_columns([arrival for arrival, _ in read]))
+        for part in cut_by_bytes(read, lambda item: len(item[0].value), INSERT_BYTES):
+            await self._insert("events", event_columns([arrival for arrival, _ in part]))
 
     async def fold_all(self) -> int:
         """Fold each stored query once, in key order. The number of queries."""
         done = 0
         async for batch in self._store.stored_queries():
-            episodes = [_fold(query, values) for query, values in batch]
-            await self._insert("contributions", contribution_columns(episodes))
-            await self._insert("episodes", episode_columns(episodes))
-            done += len(batch)
-            self._progress("fold", done)
+            for part in cut_by_bytes(batch, lambda stored: sum(map(len, stored[1])), INSERT_BYTES):
+                episodes = [_fold(query, values) for query, values in part]
+                await self._insert("contributions", contribution_columns(episodes))
+                await self._insert("episodes", episode_columns(episodes))
+                done += len(part)
+                self._progress("fold", done)
         return done
 
     async def try_held_back(self) -> None:

@@ -28,6 +28,7 @@ KEPT_BYTES: Final = 64 * 1024
 #: The store's times reach from 1900 to 2299; a clock outside 1970–2105 is no clock.
 _EARLIEST: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _LATEST: Final = dt.datetime(2106, 1, 1, tzinfo=dt.UTC)
+_END_MS: Final = (_LATEST - _EARLIEST) // dt.timedelta(milliseconds=1)
 
 
 def read_message(message: Message) -> tuple[Arrival, Record]:
@@ -75,8 +76,14 @@ def reject_message(message: Message, why: Rejectable) -> Event:
     tenant = message.key.split(b"/", 1)[0].decode("utf-8", "replace")
     if not TENANT_PATTERN.match(tenant):
         tenant = NOBODY
-    moment = _EARLIEST + dt.timedelta(milliseconds=max(message.timestamp_ms, 0))
-    return _entry(tenant, message.value, why, moment, None)
+    return _entry(tenant, message.value, why, _moment(message.timestamp_ms), None)
+
+
+def _moment(timestamp_ms: int) -> dt.datetime:
+    """When Kafka got a message; 1970 where it does not say, or says what no reader of entries takes."""
+    if not 0 <= timestamp_ms < _END_MS:
+        return _EARLIEST
+    return _EARLIEST + dt.timedelta(milliseconds=timestamp_ms)
 
 
 def reject_arrival(arrival: Arrival, why: Rejectable) -> Event:

@@ -77,11 +77,15 @@ def _process(argv: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 @contextmanager
-def running_engine(directory: Path) -> Iterator[ClickHouseSettings]:
+def running_engine(directory: Path, *, max_body_bytes: int = 256 << 20) -> Iterator[ClickHouseSettings]:
     """An engine process on an empty directory; killed at the end."""
     (port,) = free_ports(1)
     settings = EngineSettings(
-        path=str(directory / "clickhouse"), port=port, writer_password="w", analyst_password="a"
+        path=str(directory / "clickhouse"),
+        port=port,
+        writer_password="w",
+        analyst_password="a",
+        max_body_bytes=max_body_bytes,
     )
     with _process(
         ["-c", _ENGINE, msgspec.json.encode(settings).decode()], directory / "engine.log"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
@@ -12,14 +13,17 @@ import click
 import msgspec
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from api.cli.progress import steps_progress
 from api.cli.project import Project
 from infra.local import stack
 from infra.local.control import StackEvent
+from schemas.errors import Fatal
 
 if TYPE_CHECKING:
     from streams.rebuild import Progress, RebuildReport
+    from streams.settings import StreamSettings
 
 WORKER: Final = "streams"
 
@@ -55,19 +59,27 @@ def rebuild(project: Project, accept_difference: bool, worker_is_stopped: bool) 
                 tasks[step] = int(progress.add_task(step, total=None))
             progress.update(tasks[step], completed=done)  # type: ignore[arg-type]
 
-        report = asyncio.run(_rebuild(project, show, accept_difference))
+        report = asyncio.run(
+            _rebuild(
+                project, show, accept_difference=accept_difference, ask_whether_stopped=worker_is_stopped
+            )
+        )
     print_report(Console(highlight=False), report)
     sys.exit(0 if report.swapped else 1)
 
 
-async def _rebuild(project: Project, progress: Progress, accept_difference: bool) -> RebuildReport:
+async def _rebuild(
+    project: Project, progress: Progress, *, accept_difference: bool, ask_whether_stopped: bool
+) -> RebuildReport:
     from infra.clickhouse.beside import ClickHouseStoreBeside
     from infra.clickhouse.connection import open_client
-    from infra.kafka.log import KafkaLogReader, committed_offsets
+    from infra.kafka.log import KafkaLogReader
     from streams.rebuild import rebuild as build_again
 
     settings = project.settings
-    until = await committed_offsets(settings.kafka.bootstrap, settings.streams.group)
+    until = await committed_when_stopped(
+        settings.kafka.bootstrap, settings.streams, ask_whether_stopped=ask_whether_stopped
+    )
     client = await asyncio.to_thread(open_client, settings.clickhouse, timeout_s=600.0)
     try:
         return await build_again(
@@ -80,6 +92,36 @@ async def _rebuild(project: Project, progress: Progress, accept_difference: bool
         )
     finally:
         client.close()
+
+
+async def committed_when_stopped(
+    bootstrap: str, streams: StreamSettings, *, ask_whether_stopped: bool
+) -> dict[str, dict[int, int]]:
+    """Topic → partition → next offset that the stopped worker has committed.
+
+    A broker that has just started is waited for until it knows them, `retry_for_s` at most (Fatal). With
+    `ask_whether_stopped` a group that still has members after two session timeouts is Fatal: a worker would
+    go on writing tables that are about to be exchanged. Raises Retryable if no broker answers.
+    """
+    from infra.kafka.log import GroupProgress
+    from streams.persistence import persist
+
+    async with GroupProgress(bootstrap, streams.group) as group:
+        if ask_whether_stopped:
+            give_up_at = time.monotonic() + 2 * streams.session_timeout_s
+            while members := await persist(
+                group.members, doing="asking whether the worker is stopped", retry_for_s=streams.retry_for_s
+            ):
+                if time.monotonic() > give_up_at:
+                    raise Fatal(
+                        f"expected no worker in group {streams.group!r}, but {', '.join(members)} "
+                        "is still in it: stop it, then rebuild"
+                    )
+                await asyncio.sleep(0.5)
+        progress = await persist(
+            group.read, doing="reading what the worker has committed", retry_for_s=streams.retry_for_s
+        )
+    return {topic: {p: one.committed for p, one in ps.items()} for topic, ps in progress.items()}
 
 
 @contextmanager
@@ -103,7 +145,7 @@ def _worker_paused(project: Project, console: Console, *, touch_nothing: bool) -
         ports = {name: port for name, port in whole.ports.items() if name.split("'")[0] in names}
 
         def tell(event: StackEvent) -> None:
-            console.print(f"[dim]{event.process:<11}{event.text}[/]")
+            console.print(Text(f"{event.process:<11}{event.text}", "dim"))
 
         with stack.up(msgspec.structs.replace(whole, processes=needed, ports=ports), tell, tied=True):
             yield

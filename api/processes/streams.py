@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -80,11 +81,15 @@ async def main(settings: Settings, place: Place) -> None:
                 observe=metrics.observe_lag,
             )
         )
+        # One that ended by itself failed: gauges that stand still would look like a worker that is well.
+        lagging.add_done_callback(lambda _: told.set())
         address = settings.streams_http
         await serve_until(monitor, address.host, address.port, told)
         lagging.cancel()
         worker.stop()
         await running
+        with contextlib.suppress(asyncio.CancelledError):
+            await lagging
 
 
 if __name__ == "__main__":

@@ -49,6 +49,7 @@ _REFUSED: Final = frozenset(
         131,  # TOO_LARGE_STRING_SIZE
         128,  # TOO_LARGE_ARRAY_SIZE
         190,  # SIZES_OF_ARRAYS_DONT_MATCH
+        290,  # LIMIT_EXCEEDED: the block is larger than the endpoint takes
         349,  # CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN
         469,  # VIOLATED_CONSTRAINT
     }

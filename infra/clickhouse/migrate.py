@@ -20,6 +20,8 @@ from schemas.errors import Fatal
 
 _FILE_NAME: Final = re.compile(r"\A(\d{4})_([a-z0-9_]+)\.sql\Z")
 _COMMENT: Final = re.compile(r"--[^\n]*")
+#: A server refuses to drop a table of more than 50 GB unless told that this is meant.
+_DROP_ANY_SIZE: Final = {"max_table_size_to_drop": 0}
 
 
 class Migration(Struct, frozen=True):
@@ -96,7 +98,7 @@ def drop_databases(client: Client, databases: Databases) -> None:
     if databases.store == LIVE.store or databases.views == LIVE.views:
         raise ValueError(f"{databases} is the living store: it is never dropped from here")
     for name in (databases.views, databases.store):
-        client.command(f"DROP DATABASE IF EXISTS {name} SYNC")
+        client.command(f"DROP DATABASE IF EXISTS {name} SYNC", settings=_DROP_ANY_SIZE)
 
 
 def written_fold_version(client: Client, databases: Databases = LIVE) -> int | None:

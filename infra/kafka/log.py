@@ -181,22 +181,45 @@ class GroupProgress:
     async def read(self) -> Progress:
         """The progress now; 0 is committed where nothing was yet. Raises Retryable.
 
-        Committed is read first, so a lag is never shown smaller than it was.
+        Committed is read first, so a lag is never shown smaller than it was. A coordinator that does not
+        know the group's offsets (yet) is no answer: it would look as if nothing had ever been committed.
         """
-        if self._consumer is None:
-            raise Fatal("the progress was not opened: enter it with `async with` first")
+        consumer = self._entered()
+        partitions = [tp for topic in TOPICS for tp in _partitions(topic.name)]
         try:
-            partitions = [tp for topic in TOPICS for tp in _partitions(topic.name)]
-            committed = await self._admin.list_consumer_group_offsets(self._group)
-            ends = await self._consumer.end_offsets(partitions)
+            # asked for by name, each has an answer, -1 where nothing was committed
+            committed = await self._admin.list_consumer_group_offsets(self._group, partitions=partitions)
+            ends = await consumer.end_offsets(partitions)
         except KafkaError as error:
             raise Retryable(f"reading the progress of {self._group}: {error!r}") from error
+        if any(tp not in committed for tp in partitions):
+            # the client does not look at the code of the answer as a whole (loading, moved)
+            raise Retryable(f"the coordinator of group {self._group} does not know its offsets yet")
         progress: Progress = {}
         for tp in partitions:
-            known = committed.get(tp)
-            done = 0 if known is None or known.offset < 0 else int(known.offset)
+            done = max(0, int(committed[tp].offset))
             progress.setdefault(tp.topic, {})[tp.partition] = PartitionProgress(done, int(ends[tp]))
         return progress
+
+    async def members(self) -> list[str]:
+        """`client@host` of each consumer that is in the group now. Raises Retryable.
+
+        One with a static id stays a member for a session timeout after it has ended.
+        """
+        self._entered()
+        try:
+            (answer,) = await self._admin.describe_consumer_groups([self._group])
+        except KafkaError as error:
+            raise Retryable(f"asking who is in group {self._group}: {error!r}") from error
+        ((code, _group, _state, _type, _protocol, members, *_more),) = answer.groups
+        if code:
+            raise Retryable(f"asking who is in group {self._group}: {for_code(code).__name__}")
+        return [f"{client}@{host.lstrip('/')}" for _id, client, host, *_rest in members]
+
+    def _entered(self) -> AIOKafkaConsumer:
+        if self._consumer is None:
+            raise Fatal("the progress was not opened: enter it with `async with` first")
+        return self._consumer
 
 
 async def committed_offsets(bootstrap: str, group: str) -> dict[str, dict[int, int]]:

@@ -111,8 +111,11 @@ class TopicTail:
         await self._wait_for(self._end_at_start)
 
     async def read_to_end(self) -> None:
-        """Return once all that is in the log now is read. Raises Fatal if reading ended."""
-        ends = await self._consumer.end_offsets([TopicPartition(self._topic, p) for p in self._position])
+        """Return once all that is in the log now is read. Raises Fatal if reading ended, Retryable."""
+        try:
+            ends = await self._consumer.end_offsets([TopicPartition(self._topic, p) for p in self._position])
+        except KafkaError as error:
+            raise Retryable(f"asking for the end of {self._topic}: {error!r}") from error
         await self._wait_for({tp.partition: end for tp, end in ends.items()})
 
     async def wait_changed(self, timeout_s: float) -> None:

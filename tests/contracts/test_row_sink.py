@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
@@ -12,10 +13,11 @@ from infra.clickhouse.connection import Databases, open_client
 from infra.clickhouse.migrate import migrate
 from infra.clickhouse.sink import ClickHouseRecordLookup, ClickHouseRowSink
 from infra.settings import ClickHouseSettings
-from schemas.codec import encode_event
+from schemas.codec import decode_payload, encode_event
 from schemas.envelope import Event
 from schemas.errors import Fatal, Reason, Rejectable, Retryable
 from schemas.lifecycle import TenantConfigured
+from schemas.rejections import EventRejected
 from streams.batch import BatchProcessor
 from streams.columns import contribution_columns, episode_columns, event_columns, lifecycle_columns
 from streams.fold import fold_episode
@@ -238,3 +240,28 @@ async def test_rows_for_a_table_that_is_not_there_stop_the_process(engine: Click
     with pytest.raises(Fatal):
         await sink.insert(block)
     client.close()
+
+
+async def test_a_block_that_the_engine_does_not_take_is_cut_and_a_row_that_it_does_not_take_is_refused(
+    tmp_path: Path,
+) -> None:
+    with running_engine(tmp_path, max_body_bytes=1 << 20) as settings:
+        client = open_client(settings)
+        migrate(client, DATABASES)
+        log = MemoryLog()
+        processor = BatchProcessor(
+            ClickHouseRowSink(client, DATABASES),
+            ClickHouseRecordLookup(client, DATABASES),
+            log,
+            StreamSettings(retry_for_s=1.0),
+        )
+        documents = [stored(f"d{n}", "x" * 100_000, f"e{n}") for n in range(30)]
+        huge = stored("huge", "x" * (1 << 20), "huge")
+        report = await processor.process("documents", messages_of([*documents[:9], huge, *documents[9:]]))
+        assert report.rejected == {Reason.STORAGE_REFUSED.value: 1}
+        (entry,) = [decode_payload(event) for event in log.rejections]
+        assert isinstance(entry, EventRejected)
+        assert entry.event_id == "huge"
+        found = client.query(f"SELECT uniqExact(document_id) FROM {DATABASES.views}.documents").result_rows
+        assert [tuple(row) for row in found] == [(30,)]
+        client.close()

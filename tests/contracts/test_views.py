@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from clickhouse_connect.driver.client import Client
+from msgspec.json import decode as decode_json
 
 from infra.clickhouse.connection import Databases, open_client
 from infra.clickhouse.lag import write_lag
@@ -23,6 +24,7 @@ from infra.kafka.log import PartitionProgress
 from infra.settings import ClickHouseSettings
 from schemas import lifecycle as lc
 from schemas.codec import encode_event
+from schemas.documents import DocumentStored
 from schemas.envelope import Event
 from schemas.errors import Fatal, Reason, Rejectable
 from schemas.registry import BY_NAME
@@ -238,6 +240,61 @@ async def test_documents_show_the_event_received_last(stack: Stack) -> None:
         ("d1", "new"),
         ("d3", "back"),
     ]
+
+
+async def test_another_text_under_a_used_event_id_shows_as_rejected_and_a_repeat_does_not(
+    stack: Stack,
+) -> None:
+    old = stored("d1", "old", "e1", at_s=10)
+    new = sealed(
+        DocumentStored(document_id="d1", title='a "new" one', text="new", fields={"year": 7}), "e1", at_s=20
+    )
+    await stack.send(
+        new,
+        old,
+        received_again(old, at_s=30),
+        received_again(new, at_s=40),
+        stored("d2", "other", "e1", at_s=20),
+        stored("d1", "theirs", "e1", at_s=5, tenant="other"),
+        stored("d3", "there", "e3", at_s=1),
+        removed("d3", "e3", at_s=2),
+    )
+    assert stack.rows("SELECT tenant, document_id, text FROM @documents ORDER BY tenant, document_id") == [
+        ("acme", "d1", "old"),
+        ("acme", "d2", "other"),
+        ("acme", "d3", "there"),
+        ("other", "d1", "theirs"),
+    ]
+    rows = stack.rows(
+        "SELECT tenant, reason, subject, event_source, event_id, event_type, received_time, original, "
+        "replayable FROM @rejected ORDER BY subject"
+    )
+    assert [(*row[:7], decode_json(row[7]), row[8]) for row in rows] == [
+        (
+            "acme",
+            "conflict",
+            "d1",
+            "shop",
+            "e1",
+            "ratchet.document.stored.v1",
+            new.recordedtime.replace(tzinfo=None),
+            decode_json(new.data),
+            0,
+        ),
+        (
+            "acme",
+            "conflict",
+            "d3",
+            "shop",
+            "e3",
+            "ratchet.document.removed.v1",
+            (START + dt.timedelta(seconds=2)).replace(tzinfo=None),
+            {"document_id": "d3"},
+            0,
+        ),
+    ]
+    counts = "SELECT uniqExact(entry_id), countIf(original_length = length(original)) FROM @rejected"
+    assert stack.rows(counts) == [(2, 2)]
 
 
 async def test_a_unit_counts_from_its_first_exposure_and_in_one_arm_only(stack: Stack) -> None:

@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from aiokafka import AIOKafkaProducer
 from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import ClickHouseError
 
+import streams.rebuild
 from infra.clickhouse.beside import ClickHouseStoreBeside, beside
 from infra.clickhouse.connection import Databases, open_client
 from infra.clickhouse.migrate import claim_fold_version, migrate, written_fold_version
@@ -181,6 +183,23 @@ async def test_a_rebuild_equals_what_the_worker_wrote_and_appends_nothing(stack:
     assert stack.clicks() == CLICKS
     # the worker goes on from where it was, in the tables that were swapped in
     await stack.write()
+    assert stack.clicks() == CLICKS
+
+
+async def test_a_log_that_is_larger_than_an_insert_is_rebuilt_in_several(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams.rebuild, "INSERT_BYTES", 1_500)  # two or three records
+    report = await stack.rebuild()
+    assert report.different == ()
+    assert report.queries == 4
+
+
+async def test_old_tables_are_dropped_however_large_they_are(stack: Stack) -> None:
+    stack.client.set_client_setting("max_table_size_to_drop", 1)
+    with pytest.raises(ClickHouseError, match="TABLE_SIZE_EXCEEDS_MAX_DROP_SIZE_LIMIT"):
+        stack.client.command(f"DROP TABLE {LIVING.store}.events SYNC")
+    assert (await stack.rebuild()).swapped
     assert stack.clicks() == CLICKS
 
 

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import GroupLoadInProgressError, NotCoordinatorForGroupError
+from aiokafka.protocol.commit import OffsetFetchRequest, OffsetFetchResponse_v3
 from clickhouse_connect.driver.client import Client
 from msgspec.structs import replace
 
-from infra.clickhouse.connection import Databases, open_client
+from api.cli.rebuild import committed_when_stopped
+from infra.clickhouse.connection import LIVE, Databases, open_client
 from infra.kafka.log import GroupProgress, KafkaLogReader, ensure_topics
 from infra.kafka.producer import KafkaEventLog
 from infra.settings import ClickHouseSettings, KafkaSettings
@@ -30,7 +37,7 @@ from streams.memory import MemoryLog, MemoryStore
 from streams.ports import Table
 from streams.settings import StreamSettings
 from tests.lifecycle_events import whole_story
-from tests.live_services import running_engine, running_kafka, wait_until
+from tests.live_services import free_ports, running_engine, running_kafka, wait_until
 from tests.small_log import (
     asked,
     clicked,
@@ -201,6 +208,92 @@ async def test_a_worker_whose_store_stays_down_ends_without_committing(options: 
     async with GroupProgress(options.bootstrap, options.streams.group) as progress:
         committed = [one.committed for one in (await progress.read())[INTERACTIONS].values()]
     assert sum(committed) == 0
+
+
+async def test_a_coordinator_that_is_still_loading_is_no_group_without_commits(
+    options: WorkerOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await send(options.bootstrap, conversation("committed"))
+    with running_worker(options) as worker:
+        await wait_caught_up(options)
+        worker.terminate()
+        assert await asyncio.to_thread(worker.wait, 30) == 0
+    answers = ["loading", "moved", "loading"]
+    send_request = AIOKafkaAdminClient._send_request
+
+    async def loading_first(self: AIOKafkaAdminClient, request: Any, node_id: int | None = None) -> Any:
+        if isinstance(request, OffsetFetchRequest) and answers:
+            code = {"loading": GroupLoadInProgressError, "moved": NotCoordinatorForGroupError}[answers.pop()]
+            return OffsetFetchResponse_v3(0, [], code.errno)
+        return await send_request(self, request, node_id)
+
+    monkeypatch.setattr(AIOKafkaAdminClient, "_send_request", loading_first)
+    async with GroupProgress(options.bootstrap, options.streams.group) as progress:
+        with pytest.raises(Retryable, match="coordinator of group"):
+            await progress.read()
+    # a rebuild right after the broker's start waits: with 0 everywhere it would build empty tables
+    committed = await committed_when_stopped(options.bootstrap, options.streams, ask_whether_stopped=False)
+    assert answers == []
+    ends = await KafkaLogReader(options.bootstrap).end_offsets(INTERACTIONS)
+    assert sum(committed[INTERACTIONS].values()) == sum(ends.values()) > 0
+
+
+async def test_a_rebuild_waits_for_a_worker_that_ends_and_is_refused_by_one_that_does_not(
+    options: WorkerOptions,
+) -> None:
+    await send(options.bootstrap, conversation("read"))
+    with running_worker(options) as worker:
+        await wait_caught_up(options)
+        with pytest.raises(Fatal, match=r"expected no worker in group .*, but faust.*@127\.0\.0\.1"):
+            await committed_when_stopped(options.bootstrap, options.streams, ask_whether_stopped=True)
+        worker.terminate()
+        assert await asyncio.to_thread(worker.wait, 30) == 0
+    # its static id is in the group for a session timeout more
+    committed = await committed_when_stopped(options.bootstrap, options.streams, ask_whether_stopped=True)
+    assert sum(committed[INTERACTIONS].values()) > 0
+
+
+async def test_a_worker_that_can_no_longer_report_its_lag_ends(
+    options: WorkerOptions, engine: ClickHouseSettings
+) -> None:
+    directory = Path(options.directory)
+    (directory / "var").mkdir()  # the supervisor does
+    (port,) = free_ports(1)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RATCHET_")}
+    environment |= {
+        "RATCHET_KAFKA__BOOTSTRAP": options.bootstrap,
+        "RATCHET_CLICKHOUSE__URL": engine.url,
+        "RATCHET_CLICKHOUSE__PASSWORD": engine.password,
+        "RATCHET_STREAMS__GROUP": options.streams.group,
+        "RATCHET_STREAMS__LAG_INTERVAL_S": "0.1",
+        "RATCHET_STREAMS_HTTP__PORT": str(port),
+    }
+    client = open_client(engine)
+    with (directory / "streams.log").open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "api.processes.streams", "--directory", str(directory)],
+            env=environment,
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        await wait_until("a reported lag", lambda: reported(client) or process.poll() is not None)
+        assert process.poll() is None, (directory / "streams.log").read_text()
+        client.command(f"DROP TABLE {LIVE.store}.offsets SYNC")
+        code = await asyncio.to_thread(process.wait, 60)
+    finally:
+        process.kill()
+        process.wait(30)
+    assert code == EXIT_FATAL
+    assert "writing the lag" in (directory / "streams.log").read_text()
+    client.close()
+
+
+def reported(client: Client) -> bool:
+    """A worker has written a lag into the living store."""
+    if not client.query(f"EXISTS TABLE {LIVE.store}.offsets").result_rows[0][0]:
+        return False
+    return bool(client.query(f"SELECT count() FROM {LIVE.store}.offsets").result_rows[0][0])
 
 
 async def test_a_second_worker_takes_over(options: WorkerOptions, engine: ClickHouseSettings) -> None:

@@ -13,6 +13,7 @@ from streams.batch import BatchProcessor
 from streams.memory import MemoryLog, MemoryStore
 from streams.ports import Table
 from streams.settings import StreamSettings
+from streams.weights import INSERT_BYTES
 from tests.small_log import asked, clicked, conversation, messages_of, received_again, retracted
 
 TALK = conversation("q1", arm="new")
@@ -29,10 +30,12 @@ EVENTS = [
 TABLES: tuple[Table, ...] = ("events", "episodes", "contributions")
 
 
-def rows_of(events: list[Event], cut: int, forget_every: int) -> dict[str, list[tuple[Any, ...]]]:
+def rows_of(
+    events: list[Event], cut: int, forget_every: int, insert_bytes: int
+) -> dict[str, list[tuple[Any, ...]]]:
     """(key, hash) of every row that a reader sees; positions are in no hash."""
     store = MemoryStore()
-    processor = BatchProcessor(store, store, MemoryLog(), StreamSettings())
+    processor = BatchProcessor(store, store, MemoryLog(), StreamSettings(), insert_bytes=insert_bytes)
 
     async def process() -> None:
         messages = messages_of(events)
@@ -52,7 +55,7 @@ def rows_of(events: list[Event], cut: int, forget_every: int) -> dict[str, list[
     }
 
 
-EXPECTED = rows_of(EVENTS, 1000, 1)
+EXPECTED = rows_of(EVENTS, 1000, 1, INSERT_BYTES)
 
 
 @settings(max_examples=60, deadline=None)
@@ -61,8 +64,9 @@ EXPECTED = rows_of(EVENTS, 1000, 1)
     repeated=st.lists(st.sampled_from(EVENTS), max_size=8),
     cut=st.sampled_from([1, 7, 1000]),
     forget_every=st.sampled_from([1, 2, 100]),
+    insert_bytes=st.sampled_from([1, 1_500, INSERT_BYTES]),
 )
 def test_any_order_repetition_and_cut_gives_the_same_rows(
-    order: list[Event], repeated: list[Event], cut: int, forget_every: int
+    order: list[Event], repeated: list[Event], cut: int, forget_every: int, insert_bytes: int
 ) -> None:
-    assert rows_of(order + repeated, cut, forget_every) == EXPECTED
+    assert rows_of(order + repeated, cut, forget_every, insert_bytes) == EXPECTED

@@ -116,3 +116,22 @@ def test_changes_since_bring_a_reader_up_to_date(events: list[Event], cut: int) 
         seen.pop(document_id, None)
     seen |= {document.document_id: document for document in put}
     assert seen == {document.document_id: document for document in corpus.current()}
+
+
+def test_a_text_that_is_sent_again_every_night_is_kept_once() -> None:
+    texts = ["x" * 1_000 for _ in range(50)]
+    corpus = build(
+        [
+            seal_event(
+                DocumentStored(document_id="a", text=text),
+                id=f"night-{night}",
+                source="import",
+                tenant="acme",
+                recordedtime=START + dt.timedelta(days=night),
+            )
+            for night, text in enumerate(texts)
+        ]
+    )
+    kept = [change.document for change in corpus._histories["a"].events.values()]
+    assert len(kept) == 50
+    assert {id(document) for document in kept} == {id(corpus.get("a"))}

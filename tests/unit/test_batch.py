@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 
 import pytest
@@ -13,7 +14,7 @@ from schemas.codec import decode_payload, encode_event
 from schemas.envelope import Event
 from schemas.episodes import Episode
 from schemas.errors import Fatal, Reason, Retryable
-from schemas.interactions import QueryAsked
+from schemas.interactions import AnswerGiven, QueryAsked
 from schemas.rejections import EventRejected
 from schemas.topics import INTERACTIONS, LIFECYCLE, REJECTED
 from streams.batch import BatchProcessor, BatchReport
@@ -22,9 +23,10 @@ from streams.known import KnownRecords
 from streams.memory import MemoryLog, MemoryStore
 from streams.ports import Block, Message, QueryKey, RowSink
 from streams.records import Record
+from streams.rejecting import read_messages
 from streams.settings import StreamSettings
 from tests.lifecycle_events import whole_story
-from tests.small_log import asked, clicked, conversation, messages_of, stored
+from tests.small_log import asked, clicked, conversation, messages_of, sealed, stored
 
 BOOM = "boom"
 
@@ -37,6 +39,41 @@ class CountingLookup(MemoryStore):
     async def records_of(self, queries: Collection[QueryKey]) -> dict[QueryKey, list[bytes]]:
         self.looked_up += len(queries)
         return await super().records_of(queries)
+
+
+def text_bytes(value: object) -> int:
+    if isinstance(value, list):
+        return sum(map(text_bytes, value))
+    return len(value) if isinstance(value, str | bytes) else 0
+
+
+class NarrowSink:
+    """Takes no block above `limit_bytes` of text, as an engine that bounds its requests does."""
+
+    def __init__(self, store: MemoryStore, limit_bytes: int) -> None:
+        self.prepare = store.prepare
+        self._store = store
+        self._limit_bytes = limit_bytes
+        self.blocks: Counter[str] = Counter()
+
+    async def insert(self, block: Block) -> None:
+        if sum(text_bytes(value) for row in block.payload for value in row.values()) > self._limit_bytes:
+            raise Retryable(f"a block of {block.table} is too large, whenever it is sent")
+        self.blocks[block.table] += 1
+        await self._store.insert(block)
+
+
+class NarrowLog(MemoryLog):
+    """Takes no append above `limit_bytes`, as a log that bounds what is in flight does."""
+
+    limit_bytes = 0
+    appends = 0
+
+    async def append(self, events: Sequence[Event]) -> None:
+        if sum(len(encode_event(event)) for event in events) > self.limit_bytes:
+            raise Retryable("more than may be in flight, whenever it is sent")
+        self.appends += 1
+        await super().append(events)
 
 
 class FailingSink:
@@ -113,6 +150,8 @@ async def test_a_batch_read_again_gives_the_same_entry() -> None:
         (Message(INTERACTIONS, 0, 0, b"acme/q", b"{", 0), Reason.UNDECODABLE),
         (Message(INTERACTIONS, 0, 0, b"acme/q", b"", 0), Reason.UNDECODABLE),
         (Message(INTERACTIONS, 0, 0, b"acme/q", b"\xff\xfe", 0), Reason.UNDECODABLE),
+        (Message(INTERACTIONS, 0, 0, b"acme/q", b'{"x":' + b"[" * 60_000, 0), Reason.UNDECODABLE),
+        (Message(INTERACTIONS, 0, 0, b"acme/q", b"{", 1 << 60), Reason.UNDECODABLE),
     ],
 )
 async def test_bytes_that_are_no_event_are_kept(message: Message, reason: Reason) -> None:
@@ -123,6 +162,15 @@ async def test_bytes_that_are_no_event_are_kept(message: Message, reason: Reason
     payload = decode_payload(entry)
     assert isinstance(payload, EventRejected)
     assert (entry.tenant, payload.original, payload.replayable) == ("acme", message.value, True)
+
+
+@pytest.mark.parametrize("timestamp_ms", [-1, 1_750_000_000_000, 7_258_118_400_000, 1 << 60])
+def test_an_entry_can_be_read_whatever_kafkas_clock_said(timestamp_ms: int) -> None:
+    message = Message(INTERACTIONS, 0, 0, b"acme/q", b"{", timestamp_ms)
+    _, (entry,) = read_messages([message])
+    (again,), refused = read_messages([Message(REJECTED, 0, 0, b"", encode_event(entry), timestamp_ms)])
+    assert refused == []
+    assert encode_event(again[1].event) == encode_event(entry)
 
 
 def _on_interactions(event: Event) -> Message:
@@ -219,3 +267,53 @@ async def test_a_lifecycle_step_whose_number_fits_no_column_is_refused_and_the_o
     payload = decode_payload(entry)
     assert isinstance(payload, EventRejected)
     assert payload.event_id == story[4].id
+
+
+def narrow(
+    store: MemoryStore, log: MemoryLog, sink: RowSink | None = None, *, insert_bytes: int = 1 << 30
+) -> BatchProcessor:
+    return BatchProcessor(
+        sink or store,
+        store,
+        log,
+        StreamSettings(retry_for_s=0.1),
+        insert_bytes=insert_bytes,
+        append_bytes=8_000,
+    )
+
+
+async def test_documents_that_are_larger_together_than_the_store_takes_are_stored_in_several_blocks() -> None:
+    store, log = MemoryStore(), MemoryLog()
+    sink = NarrowSink(store, limit_bytes=60_000)
+    documents = [stored(f"d{n}", f"{n} " + "x" * 2_000, f"e{n}") for n in range(400)]
+    (report,) = await process(narrow(store, log, sink, insert_bytes=40_000), messages_of(documents))
+    assert report.new_records == len(store.rows("documents")) == 400
+    assert log.rejections == []
+    assert 20 < sink.blocks["documents"] < 40
+
+
+async def test_queries_that_are_larger_together_than_the_store_takes_are_stored_in_several_blocks() -> None:
+    store, log = MemoryStore(), MemoryLog()
+    sink = NarrowSink(store, limit_bytes=60_000)
+    processor = narrow(store, log, sink, insert_bytes=20_000)
+    long = [
+        sealed(AnswerGiven(query_id=f"q{n}", answer_id="a", text="x" * 2_000), f"q{n}-answer")
+        for n in range(100)
+    ]
+    await process(processor, messages_of(long))
+    # what is stored counts as well: these events are small, the episodes that they touch are not
+    await process(processor, messages_of(clicked(f"q{n}") for n in range(100)))
+    assert len(store.rows("events")) == 200
+    assert [row["answer_ids"] for row in store.rows("episodes")] == [["a"]] * 100
+    assert [row["waiting_feedback"] for row in store.rows("episodes")] == [1] * 100
+    assert log.rejections == []
+
+
+async def test_rejections_that_are_larger_together_than_the_log_takes_are_appended_in_several_calls() -> None:
+    log = NarrowLog()
+    log.limit_bytes = 16_000
+    garbage = [Message(INTERACTIONS, 0, n, b"acme/q", b"{%d" % n + b"x" * 600, 0) for n in range(300)]
+    (report,) = await process(narrow(MemoryStore(), log), garbage)
+    assert report.rejected == {Reason.UNDECODABLE.value: 300}
+    assert len({event.subject for event in log.rejections}) == 300
+    assert 20 < log.appends < 100
