@@ -56,6 +56,7 @@ def expected_episode(values: Iterable[bytes]) -> Json:
         "query_ref": _ref(query) if query else None,
         "asked_at": _at(query) if query else None,
         "first_received_at": min((e["recordedtime"] for e in records), key=_moment),
+        "query_received_at": query["recordedtime"] if query else None,
         "text": asked.get("text", ""),
         "unit": unit,
         "unit_kind": unit_kind,
