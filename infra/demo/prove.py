@@ -70,8 +70,8 @@ def print_table(reports: Sequence[Report], console: Console) -> None:
     """A table in Markdown, a run a row, figures as they came."""
     rows = [
         "| control | seed | alarmed | promoted | nDCG@10 moved, before | after | difference [95 %] "
-        "| unmoved | canary, reciprocal rank | minutes | GB |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| unmoved | never seen | canary, reciprocal rank | minutes | GB |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     rows += [_row(report) for report in reports]
     for row in rows:
@@ -80,6 +80,7 @@ def print_table(reports: Sequence[Report], console: Console) -> None:
 
 def _row(report: Report) -> str:
     quality, metric = report.quality, "ndcg@10"
+    unseen = report.slices["unseen"].difference.get(metric) if "unseen" in report.slices else None
     cells = [
         report.control,
         str(report.seed),
@@ -89,6 +90,7 @@ def _row(report: Report) -> str:
         shown(quality.after[metric]),
         shown_difference(quality.difference[metric]),
         shown_difference(quality.unmoved_difference[metric]),
+        shown_difference(unseen),
         shown_difference(report.canary.difference.get(report.canary.decided_by)),
         f"{(report.seconds['total'] or 0) / 60:.1f}",
         f"{report.peak_memory_bytes / 1e9:.1f}",
