@@ -104,19 +104,7 @@ def _promote(state: LifecycleState, event: Event, p: lc.VersionPromoted) -> Life
     if state.champion is not None:
         retired = msgspec.structs.replace(versions[state.champion], stage="retired")
         versions = put(versions, state.champion, retired)
-    versions = _unjudged(versions)
-    return change(
-        state,
-        champion=p.version,
-        champion_since=event.recordedtime,
-        champion_by=event.id,
-        versions=versions,
-        rollout=None,
-        drift=None,
-        last_drift=None,
-        last_drift_at=None,
-        training=_to_judge_again(_unless_about(state.training, p.version), versions),
-    )
+    return _crown(state, event, p.version, versions)
 
 
 def _reject(state: LifecycleState, event: Event, p: lc.VersionRejected) -> LifecycleState:
@@ -148,10 +136,17 @@ def _roll_back(state: LifecycleState, event: Event, p: lc.VersionRolledBack) -> 
     require(p.to != p.version, "a version cannot fall back on itself")
     versions = put_version(state, p.version, stage="rolled_back")
     versions = put(versions, p.to, msgspec.structs.replace(versions[p.to], stage="champion", served=True))
-    versions = _unjudged(versions)
+    return _crown(state, event, p.to, versions)
+
+
+def _crown(
+    state: LifecycleState, event: Event, champion: str, versions: Mapping[str, VersionState]
+) -> LifecycleState:
+    """The state under a new champion: canary and drift were about the old one, and so was the judge."""
+    versions = _judged_against(champion, versions)
     return change(
         state,
-        champion=p.to,
+        champion=champion,
         champion_since=event.recordedtime,
         champion_by=event.id,
         versions=versions,
@@ -159,15 +154,18 @@ def _roll_back(state: LifecycleState, event: Event, p: lc.VersionRolledBack) -> 
         drift=None,
         last_drift=None,
         last_drift_at=None,
-        training=_to_judge_again(state.training, versions),
+        training=_to_judge_again(_unless_about(state.training, champion), versions),
     )
 
 
-def _unjudged(versions: Mapping[str, VersionState]) -> Mapping[str, VersionState]:
-    """The versions under a new champion: no word of the judge and no canary against the old one counts."""
+def _judged_against(champion: str, versions: Mapping[str, VersionState]) -> Mapping[str, VersionState]:
+    """The versions on their way, admitted where the judge's word is about this champion."""
     for version in versions.values():
-        if version.stage in ("admitted", "canary"):
-            versions = put(versions, version.version, msgspec.structs.replace(version, stage="proposed"))
+        if version.stage in ("proposed", "admitted", "canary") and version.judged is not None:
+            word = version.judged
+            counts = word.champion == champion and word.verdict == "admitted"
+            stage: VersionStage = "admitted" if counts else "proposed"
+            versions = put(versions, version.version, msgspec.structs.replace(version, stage=stage))
     return versions
 
 

@@ -22,7 +22,7 @@ class WatchSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     #: Queries of one window, which the two-sample tests compare with the reference.
     window_queries: Annotated[int, Meta(ge=50)] = 200
     #: A query counts this long after it was received, so that its clicks could come: at least as long as most
-    #: clicks take and longer than the stream worker's usual lag.
+    #: clicks take. The stream worker's lag is waited for on top.
     settle_s: Annotated[float, Meta(ge=0)] = 30.0
     #: Chance of any false alarm over one watch life.
     alpha: Share = 0.05

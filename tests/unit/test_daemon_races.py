@@ -94,6 +94,16 @@ async def test_a_version_that_was_admitted_against_another_champion_is_judged_ag
     assert step.version.version == "1.2.0"
 
 
+async def test_the_judges_word_counts_again_when_its_champion_is_back() -> None:
+    lifecycle = await lifecycle_up_to(PROMOTED)
+    await lifecycle.tell([event(lc.TenantConfigured(mode="auto"), "m1"), *SECOND_TRAINING, ADMITTED, READY])
+    again = lc.VersionPromoted(version="1.1.0", previous="1.0.0", by="person", reason="a mistake")
+    await lifecycle.tell([BACK, event(again, "b3")])
+    step = await lifecycle.due(1)
+    assert isinstance(step, StartRollout)
+    assert step.cause == "j2"
+
+
 async def test_a_challenger_whose_canary_lost_its_champion_goes_back_to_the_judge() -> None:
     lifecycle = await lifecycle_up_to(PROMOTED)
     await lifecycle.tell([event(lc.TenantConfigured(mode="auto"), "m1"), *SECOND_TRAINING, ADMITTED, READY])
