@@ -6,10 +6,13 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from msgspec import Raw, Struct
+from msgspec import Struct
 
 from ingest.admission import Admission, Rejection
+from ingest.formats.items import Item, Undecoded
+from ingest.naming import name_of
 from ingest.ports import Appended, EventLog
+from ingest.refusals import shorten
 from ingest.rejections import rejected_event
 from ingest.settings import IngestSettings
 from schemas.envelope import Event
@@ -60,7 +63,7 @@ class Intake:
 
     async def take(
         self,
-        raws: Sequence[bytes | Raw],
+        items: Sequence[Item],
         *,
         tenant: str,
         door: str,
@@ -68,30 +71,24 @@ class Intake:
         headers: Mapping[str, str] | None = None,
         timetrusted: bool = False,
     ) -> Receipt:
-        """Takes in the CloudEvents of one request. `headers` are kept with rejections.
+        """Takes in the items of one request. `headers` are kept with rejections.
 
+        What goes with an event (the name of an answer) is confirmed with it, or it counts as unconfirmed.
         The events of a request are stamped a microsecond apart, in its order: of two texts of one document
         the later one is current.
 
         Raises Fatal if the log will never confirm anything again.
         """
-        admit = self._admission.admit
         admitted = [
-            admit(
-                raw,
-                tenant=tenant,
-                door=door,
-                received=received + dt.timedelta(microseconds=index),
-                timetrusted=timetrusted,
-            )
-            for index, raw in enumerate(raws)
+            self._admit(item, tenant, door, received + dt.timedelta(microseconds=index), timetrusted)
+            for index, item in enumerate(items)
         ]
         events = [
             one
             if isinstance(one, Event)
             else rejected_event(
                 one,
-                raw,
+                item.original if isinstance(item, Undecoded) else item,
                 tenant=tenant,
                 door=door,
                 received=received,
@@ -99,15 +96,30 @@ class Intake:
                 max_kept_bytes=self._settings.max_kept_bytes,
                 code_version=self._code_version,
             )
-            for one, raw in zip(admitted, raws, strict=True)
+            for one, item in zip(admitted, items, strict=True)
         ]
+        named = {index: name for index, event in enumerate(events) if (name := name_of(event)) is not None}
         retry_after_s = 1.0
         try:
-            appended = await self._log.append(events)
+            appended = await self._log.append([*events, *named.values()])
         except Retryable as busy:
             retry_after_s = busy.retry_after_s
-            appended = [Appended(False, str(busy))] * len(events)
-        return _receipt(admitted, appended, retry_after_s)
+            appended = [Appended(False, str(busy))] * (len(events) + len(named))
+        outcomes = list(appended[: len(events)])
+        for index, done in zip(named, appended[len(events) :], strict=True):
+            if not done.confirmed:
+                outcomes[index] = done
+        return _receipt(admitted, outcomes, retry_after_s)
+
+    def _admit(
+        self, item: Item, tenant: str, door: str, received: dt.datetime, timetrusted: bool
+    ) -> Event | Rejection:
+        if isinstance(item, Undecoded):
+            why = item.why
+            return Rejection(reason=why.reason, field=why.field, message=shorten(why.message))
+        return self._admission.admit(
+            item, tenant=tenant, door=door, received=received, timetrusted=timetrusted
+        )
 
 
 def _receipt(

@@ -9,7 +9,8 @@ from typing import Any, Final
 from msgspec import Struct
 
 from schemas.errors import Reason, Rejectable
-from schemas.interactions import FeedbackGiven, QueryAsked, RetrievalServed, Target
+from schemas.interactions import Feedback, FeedbackGiven, QueryAsked, RetrievalServed, Target
+from schemas.waiting import FeedbackReferred
 
 #: Kind of feedback → (what `value` must be, test of it); kinds that are not here need no value.
 _VALUES: Final[dict[str, tuple[str, Callable[[float], bool]]]] = {
@@ -54,7 +55,7 @@ def _check_target(target: Target) -> None:
         )
 
 
-def _check_feedback(payload: FeedbackGiven) -> None:
+def _check_feedback(payload: Feedback) -> None:
     _check_target(payload.target)
     if payload.kind == "click" and payload.target.kind not in ("document", "span"):
         raise _invalid(
@@ -91,6 +92,7 @@ _RULES: Final[dict[type[Struct], Callable[[Any], None]]] = {
     QueryAsked: _check_query,
     RetrievalServed: _check_retrieval,
     FeedbackGiven: _check_feedback,
+    FeedbackReferred: _check_feedback,
 }
 
 

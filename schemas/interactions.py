@@ -49,6 +49,9 @@ class QueryAsked(Struct, frozen=True, kw_only=True, omit_defaults=True):
     device: Annotated[Personal | None, Meta(description="Opaque id of the device.")] = None
     attributes: Annotated[dict[str, Attribute], Meta(description="Anything to slice by.")] = {}
     exposures: Annotated[tuple[Exposure, ...], Meta(description="Arms shown to this query's unit.")] = ()
+    inferred: Annotated[
+        bool, Meta(description="Read off a part of the work; an event that says what was asked goes first.")
+    ] = False
 
     @property
     def unit(self) -> str | None:
@@ -119,15 +122,14 @@ class Target(Struct, frozen=True, kw_only=True, omit_defaults=True):
     span_id: str | None = None
 
 
-class FeedbackGiven(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Somebody or something rated what was shown. `ratchet.feedback.given.v1`.
+class Feedback(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What somebody or something says of what was shown.
 
     `value` by kind: thumb 1 (up) or -1 (down); stars 1 to 5; score any finite number, larger is better;
     dwell seconds; label 1 (relevant) or 0. click, copy and abandonment need none; comment, correction
     and follow_up carry `text`.
     """
 
-    query_id: QueryId
     kind: FeedbackKind
     target: Target = Target()
     value: float | None = None
@@ -136,6 +138,17 @@ class FeedbackGiven(Struct, frozen=True, kw_only=True, omit_defaults=True):
     ] = None
     rater: Rater = "human"
     name: Annotated[str, Meta(description="Name of the score, when an application has several.")] = ""
+
+
+class FeedbackGiven(Feedback, frozen=True, kw_only=True, omit_defaults=True):
+    """Somebody or something rated what was shown. `ratchet.feedback.given.v1`.
+
+    `value` by kind: thumb 1 (up) or -1 (down); stars 1 to 5; score any finite number, larger is better;
+    dwell seconds; label 1 (relevant) or 0. click, copy and abandonment need none; comment, correction
+    and follow_up carry `text`.
+    """
+
+    query_id: QueryId
 
 
 class FeedbackRetracted(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from schemas import documents, interactions, lifecycle, rejections, topics
+from schemas import documents, interactions, lifecycle, rejections, topics, waiting
 
 
 class EventType(Struct, frozen=True):
@@ -79,6 +79,11 @@ EVENT_TYPES: Final[tuple[EventType, ...]] = (
         },
     ),
     *_on(topics.REJECTED, "entry_id", {"event.rejected": rejections.EventRejected}),
+    *_on(
+        topics.WAITING,
+        "reference",
+        {"feedback.referred": waiting.FeedbackReferred, "query.named": waiting.QueryNamed},
+    ),
 )
 
 BY_NAME: Final[dict[str, EventType]] = {event_type.name: event_type for event_type in EVENT_TYPES}
@@ -86,7 +91,9 @@ BY_PAYLOAD: Final[dict[type[Struct], EventType]] = {
     event_type.payload: event_type for event_type in EVENT_TYPES
 }
 #: Types that an application may send; the rest is the platform's own.
-APPLICATION_TYPES: Final = tuple(t for t in EVENT_TYPES if t.topic in (topics.INTERACTIONS, topics.DOCUMENTS))
+APPLICATION_TYPES: Final = tuple(
+    t for t in EVENT_TYPES if t.topic in (topics.INTERACTIONS, topics.DOCUMENTS, topics.WAITING)
+)
 
 
 def json_schema(event_type: EventType) -> dict[str, object]:

@@ -11,6 +11,7 @@ INTERACTIONS: Final = "interactions"
 DOCUMENTS: Final = "documents"
 LIFECYCLE: Final = "lifecycle"
 REJECTED: Final = "rejected"
+WAITING: Final = "waiting"
 
 TENANT_PATTERN: Final = re.compile(r"\A[a-z0-9-]{1,40}\Z")
 
@@ -29,6 +30,7 @@ TOPICS: Final = (
     # A tenant's lifecycle is a sequence: its partition count never changes, so a tenant never moves.
     Topic(LIFECYCLE, 4, "tenant"),
     Topic(REJECTED, 6, "tenant/entry_id"),
+    Topic(WAITING, 6, "tenant/reference"),
 )
 
 

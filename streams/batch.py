@@ -1,7 +1,7 @@
 """A batch of one topic, from bytes to rows. Knows no Faust and no Kafka; results do not depend on batch cuts.
 
 interactions   decode → known records → union → fold each touched query once → events, contributions, episodes
-documents, rejected, lifecycle   decode → rows
+documents, rejected, lifecycle, waiting   decode → rows
 
 A record that cannot be decoded, folded or stored ends in `rejected`, and the others of its batch go on.
 """
@@ -22,8 +22,8 @@ from schemas.errors import RatchetError, Reason, Rejectable
 from schemas.lifecycle_state import apply, apply_step
 from schemas.rejections import EventRejected
 from schemas.tenant_state import LifecycleState
-from schemas.topics import DOCUMENTS, INTERACTIONS, LIFECYCLE, REJECTED
-from streams.columns import document_columns, lifecycle_columns, rejected_columns
+from schemas.topics import DOCUMENTS, INTERACTIONS, LIFECYCLE, REJECTED, WAITING
+from streams.columns import document_columns, lifecycle_columns, rejected_columns, waiting_columns
 from streams.known import KnownRecords
 from streams.persistence import persist
 from streams.ports import Block, Message, RecordLookup, RejectedLog, RowSink, Table
@@ -88,6 +88,7 @@ class BatchProcessor:
             DOCUMENTS: self._documents,
             REJECTED: self._rejections,
             LIFECYCLE: self._lifecycle,
+            WAITING: self._waiting,
         }
 
     def forget(self) -> None:
@@ -135,6 +136,10 @@ class BatchProcessor:
     async def _documents(self, read: Sequence[tuple[Arrival, Record]], stages: Stages) -> _Done:
         rows = [(arrival, record.payload) for arrival, record in read]
         return await self._insert("documents", document_columns, rows, stages)
+
+    async def _waiting(self, read: Sequence[tuple[Arrival, Record]], stages: Stages) -> _Done:
+        rows = [(arrival, record.payload) for arrival, record in read]
+        return await self._insert("waiting", waiting_columns, rows, stages)
 
     async def _rejections(self, read: Sequence[tuple[Arrival, Record]], stages: Stages) -> _Done:
         rows = [

@@ -21,6 +21,7 @@ from schemas.documents import DocumentRemoved, DocumentStored, text_hash
 from schemas.envelope import Event
 from schemas.episodes import Episode
 from schemas.rejections import EventRejected
+from schemas.waiting import FeedbackReferred, QueryNamed
 from streams.fold import FOLD_VERSION
 from streams.measures import count_feedback
 from streams.records import Arrival
@@ -279,6 +280,22 @@ def rejected_columns(arrivals: Sequence[tuple[Arrival, EventRejected]]) -> Colum
         "replayable": _flags(p.replayable for p in payloads),
         "code_version": [p.code_version for p in payloads],
         **_positions(only),
+    }
+
+
+def waiting_columns(arrivals: Sequence[tuple[Arrival, FeedbackReferred | QueryNamed]]) -> Columns:
+    """Table `waiting`."""
+    events = [a.event for a, _ in arrivals]
+    return {
+        "tenant": [e.tenant for e in events],
+        "reference": [payload.reference for _, payload in arrivals],
+        **_envelope([a for a, _ in arrivals], events),
+        "event_time": [None if e.time is None else to_microseconds(e.time) for e in events],
+        "type": [e.type for e in events],
+        "query_id": [payload.query_id if isinstance(payload, QueryNamed) else "" for _, payload in arrivals],
+        "data": [bytes(e.data) for e in events],
+        "record": [a.value for a, _ in arrivals],
+        **_positions([a for a, _ in arrivals]),
     }
 
 

@@ -4,7 +4,7 @@
   same content is a repeat, with other content a conflict; both are counted, neither has an effect.
 - Of several events in one role (`query.asked` of the query, one retrieval_id, one answer_id) the smallest
   (received time, content hash, source, id) counts; the others are listed as superseded. So a client that
-  sends a thing again under a new id changes nothing.
+  sends a thing again under a new id changes nothing. Of queries an inferred one gives way to any that is not.
 - A retraction names source and id of feedback and wins, before or after it came. It has no effect on
   anything else: an event of another type keeps standing, and a retraction cannot be retracted.
 - Lists, answers and feedback are ordered by effective time, then by retrieval_id, answer_id, or identity.
@@ -34,8 +34,6 @@ from streams.records import Record, collect_records
 
 #: Raise it whenever the same records may give another row: tables of another version must be rebuilt (L6).
 FOLD_VERSION: Final = 1
-
-_Age = tuple[dt.datetime, str, str, str]
 
 
 def fold_episode(records: Iterable[Record]) -> Episode:
@@ -141,11 +139,11 @@ def _choose_events(
 def _oldest_each(
     records: Sequence[Record], role: Callable[[Any], str], superseded: list[EventRef]
 ) -> list[Record]:
-    """Of the records of each role the one received first; the others are added to `superseded`."""
+    """Of the records of each role the one that goes first; the others are added to `superseded`."""
     if len(records) < 2:
         return list(records)
     oldest: dict[str, Record] = {}
-    for record in sorted(records, key=_age):
+    for record in sorted(records, key=_precedence):
         if oldest.setdefault(role(record.payload), record) is not record:
             superseded.append(record.event.ref)
     return list(oldest.values())
@@ -155,9 +153,10 @@ def _the_query(_payload: object) -> str:
     return ""
 
 
-def _age(record: Record) -> _Age:
+def _precedence(record: Record) -> tuple[bool, dt.datetime, str, str, str]:
     event = record.event
-    return event.recordedtime, event.contenthash, event.source, event.id
+    inferred = type(record.payload) is QueryAsked and record.payload.inferred
+    return inferred, event.recordedtime, event.contenthash, event.source, event.id
 
 
 def _fold_retrievals(records: Sequence[Record], superseded: list[EventRef]) -> tuple[EpisodeRetrieval, ...]:

@@ -21,6 +21,7 @@ _KEYS: Final[dict[Table, tuple[str, ...]]] = {
     "documents": ("tenant", "document_id", "source", "event_id", "received_time", "content_hash"),
     "rejected": ("tenant", "entry_id", "source", "rejection_id", "received_time", "content_hash"),
     "lifecycle": ("tenant", "partition", "offset"),
+    "waiting": ("tenant", "reference", "source", "event_id", "received_time", "content_hash"),
 }
 _VERSIONED: Final = ("episodes", "contributions")
 

@@ -16,7 +16,7 @@ from streams import tables
 
 #: Adapters import a room through its ports only: table → column → type is part of the port.
 TABLES: Final = tables.TABLES
-Table = Literal["events", "episodes", "contributions", "documents", "rejected", "lifecycle"]
+Table = Literal["events", "episodes", "contributions", "documents", "rejected", "lifecycle", "waiting"]
 #: Tenant and query_id.
 QueryKey = tuple[str, str]
 #: Partition → next offset to read.

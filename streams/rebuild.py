@@ -16,7 +16,7 @@ from schemas.envelope import Event
 from schemas.episodes import Episode
 from schemas.errors import Fatal, Reason, Rejectable
 from schemas.rejections import EventRejected, rejection_entry_id
-from schemas.topics import DOCUMENTS, INTERACTIONS, LIFECYCLE, REJECTED
+from schemas.topics import DOCUMENTS, INTERACTIONS, LIFECYCLE, REJECTED, WAITING
 from streams.batch import BatchProcessor
 from streams.columns import contribution_columns, episode_columns, event_columns
 from streams.fold import FOLD_VERSION, fold_episode
@@ -71,7 +71,7 @@ async def rebuild(
     building = _Building(store, settings, progress)
     records = {}
     # rejections first: they name the records that the worker held back
-    for topic in (REJECTED, DOCUMENTS, LIFECYCLE, INTERACTIONS):
+    for topic in (REJECTED, DOCUMENTS, LIFECYCLE, WAITING, INTERACTIONS):
         records[topic] = await building.load(topic, reader, until.get(topic, {}))
     queries = await building.fold_all()
     await building.try_held_back()

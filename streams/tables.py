@@ -210,6 +210,24 @@ LIFECYCLE: Final[dict[str, str]] = {
     **POSITION,
 }
 
+#: A record of `waiting`. Key: (tenant, reference, source, event_id, received_time, content_hash).
+WAITING: Final[dict[str, str]] = {
+    "tenant": "String",
+    "reference": "String",
+    "source": "String",
+    "event_id": "String",
+    "content_hash": "String",
+    "received_time": _TIME,
+    "event_time": _NULLABLE_TIME,
+    "type": _NAME,
+    #: The query that a name gives; '' of feedback.
+    "query_id": "String",
+    "data": "String",
+    "record": "String",
+    "row_hash": "UInt64",
+    **POSITION,
+}
+
 TABLES: Final[dict[str, dict[str, str]]] = {
     "events": EVENTS,
     "episodes": EPISODES,
@@ -217,4 +235,5 @@ TABLES: Final[dict[str, dict[str, str]]] = {
     "documents": DOCUMENTS,
     "rejected": REJECTED,
     "lifecycle": LIFECYCLE,
+    "waiting": WAITING,
 }

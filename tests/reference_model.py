@@ -119,7 +119,15 @@ def _first_of_each(events: list[Json], field: str | None) -> tuple[list[Json], l
     first, lost = [], []
     for role in {e["data"][field] if field else "" for e in events}:
         same = [e for e in events if field is None or e["data"][field] == role]
-        same.sort(key=lambda e: (_moment(e["recordedtime"]), e["contenthash"], e["source"], e["id"]))
+        same.sort(
+            key=lambda e: (
+                e["data"].get("inferred", False),
+                _moment(e["recordedtime"]),
+                e["contenthash"],
+                e["source"],
+                e["id"],
+            )
+        )
         first.append(same[0])
         lost += same[1:]
     return first, lost

@@ -11,7 +11,8 @@ from litestar import Request, Response, get
 from litestar.handlers import HTTPRouteHandler
 
 from api.http.examples import example_bytes
-from api.http.openapi import Operation, openapi_document, operations, strict_schema
+from api.http.openapi import openapi_document, operations, strict_schema
+from api.http.operation import Operation
 from api.http.problems import Problem
 from schemas.registry import APPLICATION_TYPES, BY_NAME, EVENT_TYPES, json_schema
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import msgspec
 from litestar import Request, Response
-from msgspec import Raw
 
 from api.http.access import authorize
 from api.http.metrics import HttpMetrics
 from api.http.ports import ServingSource
 from api.http.problems import Problem, retry_after
+from ingest.formats.items import Item
 from ingest.intake import Intake, Receipt
 from ingest.ports import EventLog, KeyRing
 from ingest.settings import IngestSettings
@@ -60,18 +60,23 @@ class Door:
         """The tenant of a request that reads. Raises Problem."""
         return authorize(request, self.keys, "read")
 
-    async def take(self, raws: Sequence[bytes | Raw], tenant: str, headers: Mapping[str, str]) -> Receipt:
-        """Take in the events of a request. Raises Problem 413 if they are too many."""
-        if len(raws) > self.settings.max_events:
+    async def take(
+        self, items: Sequence[Item], tenant: str, headers: Mapping[str, str], *, door: str = HTTP_DOOR
+    ) -> Receipt:
+        """Take in the events of a request. Raises Problem 413 if they are too many.
+
+        `door`: the name of this way in, kept on the events.
+        """
+        if len(items) > self.settings.max_events:
             raise Problem(
                 413,
                 "too-large",
-                f"expected at most {self.settings.max_events} events a request, got {len(raws)}",
+                f"expected at most {self.settings.max_events} events a request, got {len(items)}",
             )
         receipt = await self._intake.take(
-            raws, tenant=tenant, door=HTTP_DOOR, received=self.now(), headers=headers
+            items, tenant=tenant, door=door, received=self.now(), headers=headers
         )
-        self.metrics.count_receipt(HTTP_DOOR, receipt)
+        self.metrics.count_receipt(door, receipt)
         return receipt
 
 

@@ -3,43 +3,27 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, Final
+from typing import Final
 
 import msgspec
-from msgspec import Struct
 
 from api.http.events import BATCH, ONE
 from api.http.examples import example_bytes
-from api.http.problems import MEDIA_TYPE
+from api.http.operation import (
+    BODY_REFUSALS,
+    PROBLEM,
+    REFUSALS,
+    TEMPLATE,
+    Json,
+    Operation,
+    path_parameter,
+    ref,
+)
 from ingest import shortcuts
 from ingest.intake import Receipt
 from ingest.shortcuts import Shortcut
 from schemas.registry import APPLICATION_TYPES, BY_NAME, EventType
 from schemas.serving import Serving
-
-Json = dict[str, Any]
-_TEMPLATE: Final = "#/components/schemas/{name}"
-
-
-class Operation(Struct, frozen=True, kw_only=True):
-    """One route, as the document and the page show it."""
-
-    method: str
-    path: str
-    summary: str
-    description: str = ""
-    #: Scope that the key needs; '' if no key is needed.
-    scope: str = ""
-    #: Media type → schema.
-    body: dict[str, Json] = {}
-    example: Json | None = None
-    #: Status → (description, media type, schema or None).
-    answers: dict[str, tuple[str, str, Json | None]] = {}
-    parameters: tuple[Json, ...] = ()
-
-
-def _ref(name: str) -> Json:
-    return {"$ref": _TEMPLATE.format(name=name)}
 
 
 def _example(event_type: EventType) -> Json:
@@ -47,10 +31,7 @@ def _example(event_type: EventType) -> Json:
     return example
 
 
-_PROBLEM: Final = ("problem details (RFC 9457)", MEDIA_TYPE, _ref("Problem"))
-_REFUSALS: Final = {"401": _PROBLEM, "403": _PROBLEM}
-_BODY_REFUSALS: Final = {**_REFUSALS, "400": _PROBLEM, "413": _PROBLEM, "415": _PROBLEM, "503": _PROBLEM}
-_IDS: Final = ("the ids of the event", "application/json", _ref("Ids"))
+_IDS: Final = ("the ids of the event", "application/json", ref("Ids"))
 _KEY_HEADER: Final[Json] = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -69,9 +50,9 @@ def _shortcut(shortcut: Shortcut, summary: str, method: str = "post") -> Operati
         description=f"Makes a `{shortcut.type}`. `id`, `time` and `source` may stand beside the fields."
         + (f" An absent `{shortcut.minted}` is made up." if shortcut.minted else ""),
         scope="send",
-        body={"application/json": _ref(_shortcut_name(shortcut))},
+        body={"application/json": ref(_shortcut_name(shortcut))},
         example=example["data"],
-        answers={"202": _IDS, "422": _PROBLEM, **_BODY_REFUSALS},
+        answers={"202": _IDS, "422": PROBLEM, **BODY_REFUSALS},
         parameters=(_KEY_HEADER,),
     )
 
@@ -80,13 +61,9 @@ def _shortcut_name(shortcut: Shortcut) -> str:
     return BY_NAME[shortcut.type].payload.__name__ + "Shortcut"
 
 
-def _path_parameter(name: str) -> Json:
-    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-
-
 def operations() -> tuple[Operation, ...]:
     """Every route of the application; a test compares it with the application's own."""
-    receipt = ("per-event results", "application/json", _ref("Receipt"))
+    receipt = ("per-event results", "application/json", ref("Receipt"))
     page = ("a page", "text/html", None)
     return (
         Operation(
@@ -100,14 +77,14 @@ def operations() -> tuple[Operation, ...]:
             ),
             scope="send",
             body={
-                ONE: _ref("CloudEvent"),
-                BATCH: {"type": "array", "items": _ref("CloudEvent")},
+                ONE: ref("CloudEvent"),
+                BATCH: {"type": "array", "items": ref("CloudEvent")},
                 "application/json": {
-                    "oneOf": [_ref("CloudEvent"), {"type": "array", "items": _ref("CloudEvent")}]
+                    "oneOf": [ref("CloudEvent"), {"type": "array", "items": ref("CloudEvent")}]
                 },
             },
             example=_example(APPLICATION_TYPES[0]),
-            answers={"202": receipt, "207": receipt, "422": _PROBLEM, **_BODY_REFUSALS},
+            answers={"202": receipt, "207": receipt, "422": PROBLEM, **BODY_REFUSALS},
         ),
         _shortcut(shortcuts.QUERIES, "Report a query"),
         _shortcut(shortcuts.RETRIEVALS, "Report a result list"),
@@ -121,8 +98,8 @@ def operations() -> tuple[Operation, ...]:
             summary="Remove a document",
             description="A slash in the id may be sent as it is or escaped (`%2F`).",
             scope="send",
-            answers={"202": _IDS, "404": _PROBLEM, "422": _PROBLEM, "503": _PROBLEM, **_REFUSALS},
-            parameters=(_path_parameter("document_id"), _KEY_HEADER),
+            answers={"202": _IDS, "404": PROBLEM, "422": PROBLEM, "503": PROBLEM, **REFUSALS},
+            parameters=(path_parameter("document_id"), _KEY_HEADER),
         ),
         Operation(
             method="get",
@@ -131,9 +108,9 @@ def operations() -> tuple[Operation, ...]:
             description="From memory. Report `exposures` on the query, exactly as they stand here.",
             scope="read",
             answers={
-                "200": ("what to serve", "application/json", _ref("Serving")),
-                "503": _PROBLEM,
-                **_REFUSALS,
+                "200": ("what to serve", "application/json", ref("Serving")),
+                "503": PROBLEM,
+                **REFUSALS,
             },
             parameters=({"name": "unit", "in": "query", "schema": {"type": "string", "maxLength": 256}},),
         ),
@@ -146,10 +123,10 @@ def operations() -> tuple[Operation, ...]:
             example={"by": "shop-search"},
             answers={
                 "202": ("recorded", "application/json", {"type": "object"}),
-                "404": _PROBLEM,
-                **_BODY_REFUSALS,
+                "404": PROBLEM,
+                **BODY_REFUSALS,
             },
-            parameters=(_path_parameter("version"),),
+            parameters=(path_parameter("version"),),
         ),
         Operation(
             method="get",
@@ -161,8 +138,8 @@ def operations() -> tuple[Operation, ...]:
             method="get",
             path="/v1/schemas/{event_type}",
             summary="JSON Schema of an event type's data",
-            answers={"200": ("JSON Schema", "application/schema+json", {"type": "object"}), "404": _PROBLEM},
-            parameters=(_path_parameter("event_type"),),
+            answers={"200": ("JSON Schema", "application/schema+json", {"type": "object"}), "404": PROBLEM},
+            parameters=(path_parameter("event_type"),),
         ),
         Operation(method="get", path="/", summary="What is here", answers={"200": page}),
         Operation(method="get", path="/docs", summary="This description as a page", answers={"200": page}),
@@ -182,7 +159,7 @@ def operations() -> tuple[Operation, ...]:
             method="get",
             path="/readyz",
             summary="This process may be sent traffic",
-            answers={"200": ("it may", "application/json", {"type": "object"}), "503": _PROBLEM},
+            answers={"200": ("it may", "application/json", {"type": "object"}), "503": PROBLEM},
         ),
         Operation(
             method="get",
@@ -195,7 +172,7 @@ def operations() -> tuple[Operation, ...]:
 
 def _documents() -> Operation:
     one = _shortcut(shortcuts.DOCUMENTS, "Store documents, one or many")
-    single = _ref(_shortcut_name(shortcuts.DOCUMENTS))
+    single = ref(_shortcut_name(shortcuts.DOCUMENTS))
     many = {
         "type": "object",
         "properties": {"documents": {"type": "array", "items": single}},
@@ -207,8 +184,8 @@ def _documents() -> Operation:
         body={"application/json": {"oneOf": [single, many]}},
         answers={
             **one.answers,
-            "202": ("ids, or results", "application/json", {"oneOf": [_ref("Ids"), _ref("Receipt")]}),
-            "207": ("per-event results", "application/json", _ref("Receipt")),
+            "202": ("ids, or results", "application/json", {"oneOf": [ref("Ids"), ref("Receipt")]}),
+            "207": ("per-event results", "application/json", ref("Receipt")),
         },
     )
 
@@ -224,7 +201,7 @@ def strict_schema(event_type: EventType) -> Json:
 
 def _component_schemas() -> dict[str, Json]:
     payloads = [event_type.payload for event_type in APPLICATION_TYPES]
-    _, components = msgspec.json.schema_components([*payloads, Receipt, Serving], ref_template=_TEMPLATE)
+    _, components = msgspec.json.schema_components([*payloads, Receipt, Serving], ref_template=TEMPLATE)
     schemas: dict[str, Json] = dict(components)
     schemas["CloudEvent"] = {
         "title": "CloudEvent",
@@ -237,7 +214,7 @@ def _component_schemas() -> dict[str, Json]:
             "source": {"type": "string", "minLength": 1, "maxLength": 256},
             "type": {"enum": [event_type.name for event_type in APPLICATION_TYPES]},
             "time": {"type": "string", "format": "date-time"},
-            "data": {"anyOf": [_ref(payload.__name__) for payload in payloads]},
+            "data": {"anyOf": [ref(payload.__name__) for payload in payloads]},
         },
     }
     schemas["Problem"] = {

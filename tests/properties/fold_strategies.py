@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec import Struct
 from msgspec.structs import replace
 
-from schemas.codec import encode_event, seal_event
+from schemas.codec import decode_payload, encode_event, seal_event
 from schemas.envelope import Event
 from schemas.interactions import (
     AnswerGiven,
@@ -49,6 +49,7 @@ queries = st.builds(
     device=st.sampled_from([None, "phone"]),
     attributes=st.sampled_from([{}, {"country": "CH", "beta": True}]),
     exposures=st.sampled_from([(), (Exposure("ranker", "b"),)]),
+    inferred=st.sampled_from([False, False, True]),
 )
 hits = st.builds(
     Hit,
@@ -218,3 +219,16 @@ def record_values(draw: st.DrawFn, *, max_size: int = 8) -> list[bytes]:
 def received_again(event: Event, late_s: int) -> Event:
     """The same event, admitted once more `late_s` seconds after the first time."""
     return replace(event, recordedtime=event.recordedtime + dt.timedelta(seconds=late_s))
+
+
+def about_query(event: Event, query_id: str) -> Event:
+    """The same event about another query."""
+    return seal_event(
+        replace(decode_payload(event), query_id=query_id),
+        id=event.id,
+        source=event.source,
+        tenant=event.tenant,
+        recordedtime=event.recordedtime,
+        time=event.time,
+        timetrusted=event.timetrusted,
+    )
