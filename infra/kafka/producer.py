@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Final, Self
 
@@ -23,6 +23,7 @@ from aiokafka.errors import (
     UnknownProducerId,
 )
 
+from infra.kafka.lanes import Handed, Handover, Lane, Packed
 from ingest.ports import CONFIRMED, Appended
 from schemas.codec import encode_event
 from schemas.envelope import Event
@@ -35,6 +36,8 @@ from schemas.topics import TOPICS, record_key
 #: no leader for too long): from then on the partition refuses every batch of this producer.
 LOST_COUNT: Final = (OutOfOrderSequenceNumber, ProducerFenced, UnknownProducerId)
 _LATE: Final = Appended(False, "the log did not confirm it before the deadline")
+#: How often a broker is asked that has not heard of new partitions; 0.1 s between.
+_COUNTED_AGAIN: Final = 50
 _MASK: Final = 0xFFFFFFFF
 _SEED: Final = 0x9747B28C
 _M: Final = 0x5BD1E995
@@ -57,30 +60,6 @@ def partition_hash(key: bytes) -> int:
         h = (h ^ int.from_bytes(tail, "little")) * _M & _MASK
     h = (h ^ h >> 13) * _M & _MASK
     return (h ^ h >> 15) & 0x7FFFFFFF
-
-
-class _Pending:
-    """The futures of one append that Kafka has not answered, and their bytes."""
-
-    __slots__ = ("all_done", "left", "log", "size_bytes")
-
-    def __init__(self, log: KafkaEventLog, size_bytes: int) -> None:
-        self.log = log
-        self.size_bytes = size_bytes
-        self.left = 1  # one for the caller, until it has handed everything over
-        self.all_done = asyncio.Event()
-
-    def watch(self, future: asyncio.Future[object]) -> None:
-        self.left += 1
-        future.add_done_callback(self.release)
-
-    def release(self, future: asyncio.Future[object] | None = None) -> None:
-        if future is not None and not future.cancelled():
-            future.exception()  # asked for, so that asyncio does not log a failure nobody waits for any more
-        self.left -= 1
-        if not self.left:
-            self.log.in_flight_bytes -= self.size_bytes
-            self.all_done.set()
 
 
 class KafkaEventLog:
@@ -112,8 +91,15 @@ class KafkaEventLog:
             "max_request_size": 1024 * 1024,
             "request_timeout_ms": 30_000,
         }
+        #: Kafka's own limit, less what a batch and a record add.
+        self._max_record_bytes = 1024 * 1024 - 512
         self._producer: AIOKafkaProducer | None = None
-        #: Topic → number of partitions, read once: a count that grows would move keys.
+        self._lanes: dict[tuple[str, int], Lane] = {}
+        #: Appends that Kafka has not answered whole, and their bytes.
+        self._under_way: dict[Handover, int] = {}
+        self._all_landed = asyncio.Event()
+        self._all_landed.set()
+        #: Topic → number of partitions, read once; keys move with it, so `count_partitions` says when.
         self._partitions: dict[str, int] = {}
 
     async def __aenter__(self) -> Self:
@@ -135,6 +121,25 @@ class KafkaEventLog:
         self._producer = producer
         return self
 
+    async def count_partitions(self, seen: Mapping[str, int]) -> None:
+        """Ask the broker again how many partitions our topics have; keys are spread over these from now on.
+
+        `seen`: topic → how many somebody has seen already; a broker that knows of fewer is asked again for a
+        while. Nothing may be appended meanwhile. Raises Retryable.
+        """
+        producer = self._alive()
+        try:
+            for _ in range(_COUNTED_AGAIN):
+                await producer.client.force_metadata_update()
+                counts = {topic.name: len(await producer.partitions_for(topic.name)) for topic in TOPICS}
+                if all(counts[topic] >= number for topic, number in seen.items()):
+                    self._partitions = counts
+                    return
+                await asyncio.sleep(0.1)
+        except KafkaError as error:
+            raise Retryable(f"counting the partitions of our topics: {error!r}") from error
+        raise Retryable(f"expected {dict(seen)} partitions, the broker knows of {counts}; it may be late")
+
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -142,10 +147,16 @@ class KafkaEventLog:
         if self._producer is not None:
             try:
                 async with asyncio.timeout(self._deadline_s):
+                    await self._all_landed.wait()
+            except TimeoutError:
+                self._producer._message_accumulator.fail_all(ProducerClosed())
+            try:
+                async with asyncio.timeout(self._deadline_s):
                     await self._producer.stop()
             except TimeoutError:
                 await self._abandon(self._producer)
             self._producer = None
+            self._lanes = {}
 
     @staticmethod
     async def _abandon(producer: AIOKafkaProducer) -> None:
@@ -170,49 +181,53 @@ class KafkaEventLog:
     async def append(self, events: Sequence[Event]) -> Sequence[Appended]:
         """See the port. An append of no events confirms nothing and asks nobody."""
         producer = self._alive()
-        records = [
-            (BY_NAME[e.type].topic, encode_event(e), record_key(e.tenant, e.subject), e.recordedtime)
-            for e in events
-        ]
-        size_bytes = sum(len(value) + len(key) for _, value, key, _ in records)
+        results: list[Appended | Handed] = []
+        by_lane: dict[Lane, tuple[Handed, list[Packed]]] = {}
+        handover = Handover(self._landed)
+        size_bytes = 0
+        for event in events:
+            key, value = record_key(event.tenant, event.subject), encode_event(event)
+            length = len(key) + len(value)
+            if length > self._max_record_bytes:
+                results.append(_too_large(length, self._max_record_bytes))
+                continue
+            size_bytes += length
+            lane = self._lane(producer, BY_NAME[event.type].topic, key)
+            handed, records = by_lane.get(lane) or by_lane.setdefault(lane, (handover.begin(), []))
+            records.append(Packed(key, value, int(event.recordedtime.timestamp() * 1000)))
+            results.append(handed)
         if self.in_flight_bytes + size_bytes > self._max_in_flight_bytes:
             raise Retryable(
                 f"{self.in_flight_bytes} bytes wait for the log, {size_bytes} more would pass the cap of "
                 f"{self._max_in_flight_bytes}; send again later",
                 retry_after_s=min(self._deadline_s, 5.0),
             )
-        self.in_flight_bytes += size_bytes
-        pending = _Pending(self, size_bytes)
-        futures: list[asyncio.Future[object] | Appended] = []
-        try:
-            async with asyncio.timeout(self._deadline_s):
-                try:
-                    for topic, value, key, received in records:
-                        try:
-                            future = await producer.send(
-                                topic,
-                                value,
-                                key,
-                                partition=partition_hash(key) % self._partitions[topic],
-                                timestamp_ms=int(received.timestamp() * 1000),
-                            )
-                        except KafkaError as error:
-                            futures.append(Appended(False, repr(error)))
-                        else:
-                            futures.append(future)
-                            pending.watch(future)
-                finally:
-                    pending.release()
-                await pending.all_done.wait()
-        except TimeoutError:
+        if by_lane:
+            self.in_flight_bytes += size_bytes
+            self._under_way[handover] = size_bytes
+            self._all_landed.clear()
+            for lane, (handed, records) in by_lane.items():
+                lane.add(records, handed)
+            await handover.wait(self._deadline_s)
+        answers = [one if isinstance(one, Appended) else _result(one) for one in results]
+        if not all(answer.confirmed for answer in answers):
             self._alive()
-        results = [_result(future) for future in futures]
-        if len(results) < len(records):
-            results += [_LATE] * (len(records) - len(results))
-        if not all(result.confirmed for result in results):
-            self._alive()
-            _check_count(futures)
-        return results
+            for handed, _ in by_lane.values():
+                if isinstance(handed.error, LOST_COUNT):
+                    raise lost_count() from handed.error
+        return answers
+
+    def _lane(self, producer: AIOKafkaProducer, topic: str, key: bytes) -> Lane:
+        partition = partition_hash(key) % self._partitions[topic]
+        lane = self._lanes.get((topic, partition))
+        if lane is None:
+            lane = self._lanes[topic, partition] = Lane(producer, topic, partition)
+        return lane
+
+    def _landed(self, handover: Handover) -> None:
+        self.in_flight_bytes -= self._under_way.pop(handover)
+        if not self._under_way:
+            self._all_landed.set()
 
 
 def lost_count() -> Fatal:
@@ -222,18 +237,11 @@ def lost_count() -> Fatal:
     )
 
 
-def _check_count(futures: Sequence[asyncio.Future[object] | Appended]) -> None:
-    for future in futures:
-        if isinstance(future, Appended) or not future.done() or future.cancelled():
-            continue
-        if isinstance(error := future.exception(), LOST_COUNT):
-            raise lost_count() from error
+def _too_large(length: int, limit: int) -> Appended:
+    return Appended(False, f"the record is {length} bytes, larger than the {limit} that the log takes")
 
 
-def _result(future: asyncio.Future[object] | Appended) -> Appended:
-    if isinstance(future, Appended):
-        return future
-    if not future.done():
-        return _LATE
-    error = future.exception()
-    return CONFIRMED if error is None else Appended(False, repr(error))
+def _result(handed: Handed) -> Appended:
+    if handed.error is not None:
+        return Appended(False, repr(handed.error))
+    return CONFIRMED if handed.done else _LATE
