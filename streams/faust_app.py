@@ -1,9 +1,9 @@
 """The one module that knows Faust: batches of four topics → `BatchProcessor` → commit.
 
 The shape is fixed by what was measured to lose nothing under kill -9, SIGTERM and rebalances: one agent a
-topic with concurrency 1 (with more, an acknowledgement can pass a hole), raw bytes, `noack_take`, every
-event of a batch acknowledged in order after the whole batch is stored, and the end of the process, not an
-exception out of an agent, when it cannot be stored (Faust would restart the agent and skip the batch).
+topic with concurrency 1 (with more, an acknowledgement can pass a hole), raw bytes in chunks, `noack_take`,
+every chunk acknowledged after its whole batch is stored, and the end of the process, not an exception out of
+an agent, when it cannot be stored (Faust would restart the agent and skip the batch).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import faust
 from schemas.errors import Fatal
 from schemas.topics import TOPICS
 from streams.batch import BatchProcessor, BatchReport
+from streams.faust_transport import ChunkTransport
 from streams.ports import Message
 from streams.settings import StreamSettings
 
@@ -29,6 +30,9 @@ log = logging.getLogger(__name__)
 
 #: Exit code of a worker that cannot store what it read; offsets are not committed, a restart reads it again.
 EXIT_FATAL: Final = 70
+
+#: Most chunks of a batch; what a fetch brings of a partition is one chunk, so a quiet topic never comes near.
+_TAKEN_CHUNKS: Final = 200
 
 Observer = Callable[[BatchReport], None]
 
@@ -128,8 +132,10 @@ class StreamWorker:
             broker_request_timeout=90.0,
             broker_commit_interval=settings.commit_interval_s,
             stream_wait_empty=True,
-            stream_buffer_maxsize=2 * settings.batch_events,
+            stream_buffer_maxsize=2 * _TAKEN_CHUNKS,
+            broker_max_poll_records=settings.batch_events,
         )
+        app.transport = ChunkTransport(app.conf.broker_consumer, app)
         for topic in TOPICS:
             channel = app.topic(
                 topic.name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw"
@@ -141,9 +147,9 @@ class StreamWorker:
 
     def _agent(self, topic: str) -> Callable[[Any], Any]:
         async def store(stream: Any) -> None:
-            taken = stream.noack_take(self._settings.batch_events, within=self._settings.batch_wait_s)
+            taken = stream.noack_take(_TAKEN_CHUNKS, within=self._settings.batch_wait_s)
             async for events in taken:
-                await self._store(topic, events)
+                await self._store(topic, [_message(record) for e in events for record in e.message.records])
                 for event in events:
                     event.ack()
                 # no reference may be left behind: at a rebalance Faust waits until all are gone
@@ -151,31 +157,34 @@ class StreamWorker:
 
         return store
 
-    async def _store(self, topic: str, events: Sequence[Any]) -> None:
-        self._in_hand[topic] = time.monotonic()
-        try:
-            report = await self._processor.process(topic, [_message(event) for event in events])
-        except asyncio.CancelledError:
-            raise
-        except BaseException as error:
-            self._on_fatal(error)
-            raise
-        finally:
-            self._in_hand.pop(topic, None)
-        self.batches += 1
-        self._observe(report)
+    async def _store(self, topic: str, messages: Sequence[Message]) -> None:
+        """Store what was taken, in batches of `batch_events`."""
+        size = self._settings.batch_events
+        for start in range(0, len(messages), size):
+            self._in_hand[topic] = time.monotonic()
+            try:
+                report = await self._processor.process(topic, messages[start : start + size])
+            except asyncio.CancelledError:
+                raise
+            except BaseException as error:
+                self._on_fatal(error)
+                raise
+            finally:
+                self._in_hand.pop(topic, None)
+            self.batches += 1
+            self._observe(report)
 
     async def _forget(self, *_: Any, **__: Any) -> None:
         self._processor.forget()
 
 
-def _message(event: Any) -> Message:
-    message = event.message
+def _message(record: Any) -> Message:
+    """A record as aiokafka has it."""
     return Message(
-        message.topic,
-        message.partition,
-        message.offset,
-        message.key or b"",
-        message.value or b"",
-        int((message.timestamp or 0) * 1000),
+        record.topic,
+        record.partition,
+        record.offset,
+        record.key or b"",
+        record.value or b"",
+        record.timestamp,
     )
