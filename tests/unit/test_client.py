@@ -28,28 +28,10 @@ from schemas.codec import decode_payload
 from schemas.documents import DocumentRemoved, DocumentStored
 from schemas.interactions import AnswerGiven, FeedbackGiven, FeedbackRetracted, QueryAsked, RetrievalServed
 from schemas.lifecycle import VersionReady
+from tests.unit.client_bridge import Bridge
 from tests.unit.http_door import Site, champion
 
 Handler = Callable[[httpx.Request], httpx.Response]
-
-
-class Bridge(httpx.BaseTransport):
-    """Calls the application from synchronous code, in a loop of its own for each request."""
-
-    def __init__(self, site: Site) -> None:
-        self._app: Any = site.app
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        async def call() -> httpx.Response:
-            inner = httpx.Request(
-                request.method, request.url, headers=request.headers, content=request.read()
-            )
-            response = await httpx.ASGITransport(app=self._app).handle_async_request(inner)
-            return httpx.Response(
-                response.status_code, headers=response.headers, content=await response.aread()
-            )
-
-        return asyncio.run(call())
 
 
 @pytest.fixture

@@ -21,14 +21,18 @@ from ratchet_client.wire import Answered, Plan, Sender, Step, unconfirmed
 P = ParamSpec("P")
 R = TypeVar("R")
 
-DEFAULT_SOURCE = "urn:ratchet:client"
-
 
 class _Settings:
     """What both clients know, and how both read an answer."""
 
     def __init__(
-        self, url: str, key: str, search_url: str | None, source: str, timeout_s: float, retries: Retries
+        self,
+        url: str,
+        key: str,
+        search_url: str | None,
+        source: str | None,
+        timeout_s: float,
+        retries: Retries,
     ) -> None:
         self.url = url.rstrip("/")
         self.search_url = None if search_url is None else search_url.rstrip("/")
@@ -104,12 +108,13 @@ class Ratchet:
         key: str,
         *,
         search_url: str | None = None,
-        source: str = DEFAULT_SOURCE,
+        source: str | None = None,
         timeout_s: float = 15.0,
         retries: Retries | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        """`source` names this application in every event; `timeout_s` bounds one attempt."""
+        """`source` names this application in every event, else each kind has its own; `timeout_s` bounds one
+        attempt."""
         self._settings = _Settings(url, key, search_url, source, timeout_s, retries or Retries())
         self._http = httpx.Client(timeout=self._settings.timeout, transport=transport)
         self._sleep: Callable[[float], None] = time.sleep
@@ -177,7 +182,7 @@ class AsyncRatchet:
         key: str,
         *,
         search_url: str | None = None,
-        source: str = DEFAULT_SOURCE,
+        source: str | None = None,
         timeout_s: float = 15.0,
         retries: Retries | None = None,
         transport: httpx.AsyncBaseTransport | None = None,

@@ -2,6 +2,7 @@
 
 ClientError
 ├── Refused         events that can never pass as they are; mend them
+├── OutboxFull      an outbox has no room; `events` were not recorded: record them later, or send less
 ├── RequestFailed   the request itself is wrong: key, path, size; look at `status` and `detail`
 └── Unavailable     not confirmed in time; send `events` again later: they have their ids
 """
@@ -67,3 +68,11 @@ class Unavailable(ClientError):
         super().__init__(f"not confirmed after {attempts} attempts: {detail}")
         self.detail = detail
         self.attempts = attempts
+
+
+class OutboxFull(ClientError):
+    """An outbox holds as much as it may. `events` were not recorded; they have their ids."""
+
+
+class SpillFull(ClientError):
+    """The files of a spill folder would take more bytes than allowed."""

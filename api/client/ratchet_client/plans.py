@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import datetime as dt
+import functools
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Concatenate, ParamSpec
 from urllib.parse import quote
 
+from ratchet_client import events
 from ratchet_client.results import (
     Attribute,
-    Exposure,
     Found,
     FoundDocument,
-    Hit,
     Receipt,
     Sent,
     Serving,
     known_fields,
     read_exposures,
+    sent_of,
+    serving_of,
 )
 from ratchet_client.wire import (
     Answered,
@@ -34,13 +34,7 @@ from ratchet_client.wire import (
     stored_ids,
 )
 
-
-@dataclass(frozen=True)
-class _Names:
-    query_id: str = ""
-    retrieval_id: str = ""
-    answer_id: str = ""
-    document_id: str = ""
+P = ParamSpec("P")
 
 
 def send(sender: Sender, events: Iterable[Event]) -> Plan[Receipt]:
@@ -48,258 +42,40 @@ def send(sender: Sender, events: Iterable[Event]) -> Plan[Receipt]:
 
     Raises Refused after everything was sent, if some events were rejected.
     """
-    whole = [
-        {
-            "specversion": "1.0",
-            "id": mint_id(),
-            "source": sender.source,
-            "time": dt.datetime.now(dt.UTC).isoformat(),
-            **event,
-        }
-        for event in events
-    ]
+    whole = [sender.completed(event) for event in events]
     return Plan(list(batches(whole)), lambda answers: Receipt(stored_ids(answers)))
-
-
-def _one(event: Json) -> Plan[Sent]:
-    """Send one event."""
-
-    def finish(answers: Sequence[Answered]) -> Sent:
-        stored_ids(answers)
-        return Sent(event["id"], event["source"], **known_fields(_Names, event["data"]))
-
-    return Plan(list(batches([event])), finish)
-
-
-def query(
-    sender: Sender,
-    text: str,
-    *,
-    query_id: str | None = None,
-    user: str | None = None,
-    session: str | None = None,
-    device: str | None = None,
-    attributes: Mapping[str, Attribute] | None = None,
-    exposures: Sequence[Exposure] = (),
-    id: str | None = None,
-    time: dt.datetime | None = None,
-) -> Plan[Sent]:
-    """Report that somebody asked. `exposures`: exactly what `serving` said for this unit."""
-    data = {
-        "query_id": query_id or mint_id(),
-        "text": text,
-        "user": user,
-        "session": session,
-        "device": device,
-        "attributes": None if attributes is None else dict(attributes),
-        "exposures": [asdict(exposure) for exposure in exposures] or None,
-    }
-    return _one(sender.event("query.asked", data, id, time))
-
-
-def retrieval(
-    sender: Sender,
-    query_id: str,
-    hits: Sequence[Hit | str],
-    *,
-    retrieval_id: str | None = None,
-    pipeline_version: str = "",
-    shadow: bool = False,
-    exploration: bool = False,
-    latency_ms: float | None = None,
-    error: str | None = None,
-    id: str | None = None,
-    time: dt.datetime | None = None,
-) -> Plan[Sent]:
-    """Report a result list: hits, or document ids from the top down."""
-    ranked = [Hit(hit, rank) if isinstance(hit, str) else hit for rank, hit in enumerate(hits, 1)]
-    data = {
-        "query_id": query_id,
-        "retrieval_id": retrieval_id or mint_id(),
-        "pipeline_version": pipeline_version,
-        "hits": [{name: value for name, value in asdict(hit).items() if value is not None} for hit in ranked],
-        "shadow": shadow,
-        "exploration": exploration,
-        "latency_ms": latency_ms,
-        "error": error,
-    }
-    return _one(sender.event("retrieval.served", data, id, time))
-
-
-def answer(
-    sender: Sender,
-    query_id: str,
-    text: str,
-    *,
-    answer_id: str | None = None,
-    generator: str = "",
-    citations: Sequence[str] = (),
-    input_tokens: int | None = None,
-    output_tokens: int | None = None,
-    cost_usd: float | None = None,
-    latency_ms: float | None = None,
-    cached: bool = False,
-    error: str | None = None,
-    id: str | None = None,
-    time: dt.datetime | None = None,
-) -> Plan[Sent]:
-    """Report a generated answer. `citations`: ids of the documents that it leans on."""
-    data = {
-        "query_id": query_id,
-        "answer_id": answer_id or mint_id(),
-        "text": text,
-        "generator": generator,
-        "citations": [{"document_id": document_id} for document_id in citations],
-        "input_tokens": input_tokens,
-        "output_tokens": output_tokens,
-        "cost_usd": cost_usd,
-        "latency_ms": latency_ms,
-        "cached": cached,
-        "error": error,
-    }
-    return _one(sender.event("answer.given", data, id, time))
-
-
-def feedback(
-    sender: Sender,
-    query_id: str,
-    kind: str,
-    *,
-    value: float | None = None,
-    text: str | None = None,
-    document_id: str | None = None,
-    rank: int | None = None,
-    retrieval_id: str | None = None,
-    answer_id: str | None = None,
-    rater: Literal["human", "llm", "code"] = "human",
-    name: str = "",
-    id: str | None = None,
-    time: dt.datetime | None = None,
-) -> Plan[Sent]:
-    """Report feedback of any kind, about the most specific of: document or rank, answer, list, the query."""
-    if document_id is not None or rank is not None:
-        about = "document"
-    elif answer_id is not None:
-        about = "answer"
-    else:
-        about = "query" if retrieval_id is None else "retrieval"
-    target = {
-        "kind": about,
-        "document_id": document_id,
-        "rank": rank,
-        "retrieval_id": retrieval_id,
-        "answer_id": answer_id,
-    }
-    data = {
-        "query_id": query_id,
-        "kind": kind,
-        "target": {name: value for name, value in target.items() if value is not None},
-        "value": value,
-        "text": text,
-        "rater": rater,
-        "name": name,
-    }
-    return _one(sender.event("feedback.given", data, id, time))
-
-
-def click(
-    sender: Sender,
-    query_id: str,
-    document_id: str,
-    *,
-    rank: int | None = None,
-    retrieval_id: str | None = None,
-    id: str | None = None,
-    time: dt.datetime | None = None,
-) -> Plan[Sent]:
-    """Report that a document was opened."""
-    return feedback(
-        sender,
-        query_id,
-        "click",
-        document_id=document_id,
-        rank=rank,
-        retrieval_id=retrieval_id,
-        id=id,
-        time=time,
-    )
-
-
-def thumb(
-    sender: Sender,
-    query_id: str,
-    *,
-    up: bool,
-    document_id: str | None = None,
-    rank: int | None = None,
-    retrieval_id: str | None = None,
-    answer_id: str | None = None,
-    id: str | None = None,
-    time: dt.datetime | None = None,
-) -> Plan[Sent]:
-    """Report a thumb, up or down."""
-    return feedback(
-        sender,
-        query_id,
-        "thumb",
-        value=1 if up else -1,
-        document_id=document_id,
-        rank=rank,
-        retrieval_id=retrieval_id,
-        answer_id=answer_id,
-        id=id,
-        time=time,
-    )
-
-
-def retract(
-    sender: Sender,
-    query_id: str,
-    feedback_id: str,
-    *,
-    feedback_source: str | None = None,
-    id: str | None = None,
-    time: dt.datetime | None = None,
-) -> Plan[Sent]:
-    """Take feedback back, by the id of its event; by default feedback that this client sent."""
-    data = {
-        "query_id": query_id,
-        "feedback_source": feedback_source or sender.source,
-        "feedback_id": feedback_id,
-    }
-    return _one(sender.event("feedback.retracted", data, id, time))
-
-
-def document(
-    sender: Sender,
-    document_id: str,
-    text: str,
-    *,
-    title: str = "",
-    fields: Mapping[str, Attribute] | None = None,
-    id: str | None = None,
-    time: dt.datetime | None = None,
-) -> Plan[Sent]:
-    """Store a document, new or with a new text."""
-    data = {
-        "document_id": document_id,
-        "text": text,
-        "title": title,
-        "fields": None if fields is None else dict(fields),
-    }
-    return _one(sender.event("document.stored", data, id, time))
 
 
 def documents(sender: Sender, many: Iterable[Mapping[str, Any]]) -> Plan[Receipt]:
     """Store documents: mappings with `document_id`, `text` and, if there are, `title` and `fields`."""
-    return send(sender, [sender.event("document.stored", one, None, None) for one in many])
+    return send(sender, events.documents(sender, many))
 
 
-def remove_document(
-    sender: Sender, document_id: str, *, id: str | None = None, time: dt.datetime | None = None
-) -> Plan[Sent]:
-    """Report that a document is gone."""
-    return _one(sender.event("document.removed", {"document_id": document_id}, id, time))
+def _sent(build: Callable[Concatenate[Sender, P], Json]) -> Callable[Concatenate[Sender, P], Plan[Sent]]:
+    """The plan that sends the one event that is built so."""
+
+    @functools.wraps(build)
+    def plan(sender: Sender, /, *args: P.args, **kwargs: P.kwargs) -> Plan[Sent]:
+        event = build(sender, *args, **kwargs)
+
+        def finish(answers: Sequence[Answered]) -> Sent:
+            stored_ids(answers)
+            return sent_of(event)
+
+        return Plan(list(batches([event])), finish)
+
+    return plan
+
+
+query = _sent(events.query)
+retrieval = _sent(events.retrieval)
+answer = _sent(events.answer)
+feedback = _sent(events.feedback)
+click = _sent(events.click)
+thumb = _sent(events.thumb)
+retract = _sent(events.retract)
+document = _sent(events.document)
+remove_document = _sent(events.remove_document)
 
 
 def search(
@@ -336,11 +112,13 @@ def search(
 
 
 def serving(_sender: Sender, unit: str | None = None) -> Plan[Serving]:
-    """Which version to serve to a unit (user, else session, else device), and what to prepare."""
+    """Which version to serve to a unit (user, else session, else device), and what to prepare.
+
+    Without a unit: the champion, and the rules by which units are assigned.
+    """
 
     def finish(answers: Sequence[Answered]) -> Serving:
-        body = object_of(answers, 200)
-        return Serving(body["version"], read_exposures(body), tuple(body.get("prepare", ())))
+        return serving_of(object_of(answers, 200))
 
     asked = "" if unit is None else f"?unit={quote(unit, safe='')}"
     return Plan([Step("GET", f"/v1/serving{asked}")], finish)

@@ -79,12 +79,36 @@ class Found:
 
 
 @dataclass(frozen=True)
+class Arm:
+    """An arm of a rule. `version` is what its units are served; '' changes nothing."""
+
+    name: str
+    weight: float
+    version: str = ""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """An experiment that units are assigned to, with what the assignment hash needs (see `assignment`)."""
+
+    experiment: str
+    seed: str
+    arms: tuple[Arm, ...]
+    coverage: float = 1.0
+
+
+@dataclass(frozen=True)
 class Serving:
-    """What to serve to a unit, and which versions to prepare (the champion first)."""
+    """What to serve to a unit, and which versions to prepare (the champion first).
+
+    `rules` is what was asked for without a unit: all that assigns units. None if a unit was named, and from a
+    server that does not tell.
+    """
 
     version: str | None
     exposures: tuple[Exposure, ...] = ()
     prepare: tuple[str, ...] = ()
+    rules: tuple[Rule, ...] | None = None
 
 
 def known_fields(kind: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,3 +119,33 @@ def known_fields(kind: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
 def read_exposures(values: Mapping[str, Any]) -> tuple[Exposure, ...]:
     """The exposures of an answer."""
     return tuple(Exposure(**known_fields(Exposure, value)) for value in values.get("exposures", ()))
+
+
+def read_rules(values: Mapping[str, Any]) -> tuple[Rule, ...] | None:
+    """The rules of an answer; None if it has none."""
+    if values.get("rules") is None:
+        return None
+    return tuple(
+        Rule(
+            **{
+                **known_fields(Rule, rule),
+                "arms": tuple(Arm(**known_fields(Arm, arm)) for arm in rule["arms"]),
+            }
+        )
+        for rule in values["rules"]
+    )
+
+
+def serving_of(values: Mapping[str, Any]) -> Serving:
+    """The answer of `GET /v1/serving`."""
+    prepare = tuple(values.get("prepare", ()))
+    return Serving(values["version"], read_exposures(values), prepare, read_rules(values))
+
+
+def sent_of(event: Mapping[str, Any]) -> Sent:
+    """What a report is known by."""
+    data = {name: value for name, value in event["data"].items() if name in _NAMES}
+    return Sent(event["id"], event["source"], **data)
+
+
+_NAMES = ("query_id", "retrieval_id", "answer_id", "document_id")

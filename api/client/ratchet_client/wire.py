@@ -18,6 +18,7 @@ R = TypeVar("R")
 Event = Mapping[str, Any]
 Json = dict[str, Any]
 EVENTS_PATH = "/v1/events"
+DEFAULT_SOURCE = "urn:ratchet:client"
 
 #: A request holds at most this many events, and about this many bytes.
 MAX_EVENTS = 500
@@ -53,9 +54,33 @@ class Plan(Generic[R]):
 
 @dataclass(frozen=True)
 class Sender:
-    """Who sends: the CloudEvents source of every event."""
+    """Who sends: the CloudEvents source of events. None: a source for each kind of event.
 
-    source: str
+    Source and id name an event within its query. With a source for each kind an application may use one id,
+    such as that of its own request, for a query, its list and its answer, and they stay three events.
+    """
+
+    source: str | None = None
+
+    def source_of(self, short: str) -> str:
+        """The source of events of this kind: `urn:ratchet:client:query.asked`.
+
+        Feedback keeps `urn:ratchet:client`: what an older client sent under that name can be taken back.
+        """
+        if self.source is not None:
+            return self.source
+        return DEFAULT_SOURCE if short == "feedback.given" else f"{DEFAULT_SOURCE}:{short}"
+
+    def completed(self, event: Event) -> Json:
+        """A CloudEvent of the caller with an id, a source and a time where it has none."""
+        short = str(event.get("type", "")).removeprefix("ratchet.").removesuffix(".v1")
+        return {
+            "specversion": "1.0",
+            "id": mint_id(),
+            "source": self.source_of(short),
+            "time": dt.datetime.now(dt.UTC).isoformat(),
+            **event,
+        }
 
     def event(
         self, short: str, data: Mapping[str, Any], id: str | None, time: dt.datetime | None
@@ -64,7 +89,7 @@ class Sender:
         return {
             "specversion": "1.0",
             "id": id or mint_id(),
-            "source": self.source,
+            "source": self.source_of(short),
             "type": f"ratchet.{short}.v1",
             "time": (time or dt.datetime.now(dt.UTC)).isoformat(),
             "data": {name: value for name, value in data.items() if value is not None},
@@ -87,17 +112,18 @@ def batches(events: Iterable[Event]) -> Iterator[Step]:
     parts: list[bytes] = []
     length = 0
     for event in events:
-        part = _written(event)
+        part = written(event)
         if parts and (len(parts) >= MAX_EVENTS or length + len(part) > MAX_BYTES):
-            yield _batch(parts)
+            yield batch_of(parts)
             parts, length = [], 0
         parts.append(part)
         length += len(part) + 1
     if parts:
-        yield _batch(parts)
+        yield batch_of(parts)
 
 
-def _written(event: Event) -> bytes:
+def written(event: Event) -> bytes:
+    """The event as JSON on one line. Raises ClientError if it cannot be written."""
     try:
         return json.dumps(event, ensure_ascii=False, allow_nan=False).encode()
     except (TypeError, ValueError) as error:
@@ -106,7 +132,8 @@ def _written(event: Event) -> bytes:
         ) from error
 
 
-def _batch(parts: Sequence[bytes]) -> Step:
+def batch_of(parts: Sequence[bytes]) -> Step:
+    """The request that sends these written events."""
     return Step("POST", EVENTS_PATH, b"[" + b",".join(parts) + b"]", "application/cloudevents-batch+json")
 
 
@@ -116,7 +143,7 @@ def unconfirmed(steps: Sequence[Step], answers: Sequence[Answered]) -> tuple[Eve
         event
         for step, answer in zip_longest(steps, answers)
         if step.path == EVENTS_PATH and step.body is not None
-        if answer is None or not _is_by_event(answer)
+        if answer is None or not is_by_event(answer)
         for event in json.loads(step.body)
     )
 
@@ -124,23 +151,25 @@ def unconfirmed(steps: Sequence[Step], answers: Sequence[Answered]) -> tuple[Eve
 def stored_ids(answers: Sequence[Answered]) -> tuple[str, ...]:
     """Ids of the accepted events of every answer. Raises Refused if any was rejected."""
     results = [result for answer in answers for result in _results(answer)]
-    refusals = [
-        Refusal(**{name: result.get(name, "") for name in Refusal.__dataclass_fields__})
-        for result in results
-        if result["status"] == "rejected"
-    ]
+    refusals = [refusal_of(result) for result in results if result["status"] == "rejected"]
     stored = tuple(result["id"] for result in results if result["status"] == "accepted")
     if refusals:
         raise Refused(refusals, len(stored))
     return stored
 
 
-def _is_by_event(answer: Answered) -> bool:
+def refusal_of(result: Mapping[str, Any]) -> Refusal:
+    """A rejected event, from its result."""
+    return Refusal(**{name: result.get(name, "") for name in Refusal.__dataclass_fields__})
+
+
+def is_by_event(answer: Answered) -> bool:
+    """Whether an answer says of each event what became of it, for good."""
     return answer.status in (202, 207, 422) and isinstance(answer.body, dict) and "results" in answer.body
 
 
 def _results(answer: Answered) -> Sequence[Mapping[str, Any]]:
-    if _is_by_event(answer):
+    if is_by_event(answer):
         results: Sequence[Mapping[str, Any]] = answer.body["results"]
         return results
     raise _failure(answer)
