@@ -14,13 +14,14 @@ from typing import Annotated, Any, Final, Literal, get_args, get_origin
 import msgspec
 from msgspec import Meta, Struct
 
+from api.alerts.settings import AlertSettings
 from infra.settings import ArtifactSettings, ClickHouseSettings, KafkaSettings
 from ingest.settings import IngestSettings
 from learners.freeze.settings import FreezeSettings
 from learners.settings import LearnerSettings, SearchSettings
 from learners.watch.settings import WatchSettings
 from schemas.errors import RatchetError
-from schemas.topics import TENANT_PATTERN
+from schemas.topics import PLATFORM, TENANT_PATTERN
 from streams.settings import StreamSettings
 
 FILE_NAME: Final = "ratchet.toml"
@@ -61,6 +62,19 @@ class LogSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     ] = "info"
 
 
+class InboxSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Events that applications write to Kafka themselves. Who may write a topic is the broker's business."""
+
+    tenants: Annotated[
+        tuple[str, ...],
+        Meta(description="tenants whose topic `inbox.<tenant>` is read, and made if it is missing"),
+    ] = ()
+    partitions: Annotated[int, Meta(ge=1, description="of a topic that is made")] = 6
+    instance: Annotated[
+        str, Meta(description="static member id: a restarted process takes its partitions back at once")
+    ] = "inbox-1"
+
+
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All settings: a section a room."""
 
@@ -71,7 +85,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     search_http: HttpSettings = HttpSettings(port=8001)
     streams_http: HttpSettings = HttpSettings(port=8002)
     learner_http: HttpSettings = HttpSettings(port=8003)
+    alerts_http: HttpSettings = HttpSettings(port=8004)
+    inbox_http: HttpSettings = HttpSettings(port=8005)
     ingest: IngestSettings = IngestSettings()
+    inbox: InboxSettings = InboxSettings()
     streams: StreamSettings = StreamSettings()
     search: SearchSettings = SearchSettings()
     watch: WatchSettings = WatchSettings()
@@ -79,6 +96,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     learner: LearnerSettings = LearnerSettings()
     tenants: dict[str, TenantSettings] = {}
     log: LogSettings = LogSettings()
+    alerts: AlertSettings = AlertSettings()
 
 
 class SettingsError(RatchetError):
@@ -132,6 +150,12 @@ def load_settings(
         origin = origins.get(key, str(path))
         raise SettingsError(f"{key or 'settings'} ({origin}): {text}") from error
     _check_tenants(settings.tenants, origins)
+    for name in settings.inbox.tenants:
+        if name not in settings.tenants:
+            known = ", ".join(sorted(settings.tenants)) or "none"
+            raise SettingsError(
+                f"inbox.tenants ({origins['inbox.tenants']}): no tenant {name!r}; there are: {known}"
+            )
     return Loaded(settings, origins)
 
 
@@ -144,6 +168,8 @@ def _check_tenants(tenants: Mapping[str, TenantSettings], origins: Mapping[str, 
             raise SettingsError(
                 f"tenants.{name} ({origin}): expected a name of 1–40 characters a-z, 0-9, '-'; rename it"
             )
+        if name == PLATFORM:
+            raise SettingsError(f"tenants.{name}: this name is of what concerns all tenants; take another")
         owner = owners.setdefault(tenant.key, name) if tenant.key else name
         if owner != name:
             raise SettingsError(
@@ -183,7 +209,7 @@ def _known_keys(struct: type[Struct], prefix: str) -> Iterator[tuple[str, object
             annotation = get_args(annotation)[0]
         if isinstance(annotation, type) and issubclass(annotation, Struct):
             yield from _known_keys(annotation, f"{prefix}{field.name}.")
-        elif field.name == "tenants":
+        elif field.name == "tenants" and not prefix:
             yield from _known_keys(TenantSettings, "tenants.<name>.")
         elif get_origin(annotation) is dict:
             yield f"{prefix}{field.name}.*", annotation

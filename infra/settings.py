@@ -23,6 +23,10 @@ class ClickHouseSettings(Struct, frozen=True, kw_only=True, forbid_unknown_field
     url: Annotated[str, Meta(description="its HTTP interface")] = "http://127.0.0.1:8123"
     user: Annotated[str, Meta(description="account that migrates and writes")] = "ratchet"
     password: Annotated[str, Meta(description="of that account")] = ""
+    cluster: Annotated[
+        str,
+        Meta(pattern="^[A-Za-z0-9_.-]*$", description="name of its cluster in ClickHouse; empty: one server"),
+    ] = ""
     analyst_user: Annotated[str, Meta(description="account that may only read the promised views")] = (
         "analyst"
     )

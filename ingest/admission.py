@@ -18,6 +18,7 @@ from ingest.refusals import DECODER_ERRORS, refuse_data, refuse_envelope, refuse
 from ingest.rules import rule_of
 from ingest.settings import IngestSettings
 from ingest.strict import MAX_NAME_CHARACTERS, strict_twin
+from ingest.strict_json import MAX_NESTING, nested_deeper, refuse_nesting, refuse_number
 from schemas.codec import seal_event
 from schemas.envelope import Event, Instant
 from schemas.errors import Reason, Rejectable
@@ -43,6 +44,16 @@ class _CloudEvent(Struct, frozen=True, gc=False):
     time: Instant | None = None
     datacontenttype: str | None = None
     tenant: Raw | UnsetType = UNSET
+
+
+class _PlainEvent(_CloudEvent, frozen=True, gc=False, forbid_unknown_fields=True):
+    """An envelope without extensions but common ones: nothing in it can nest, `data` has closed types."""
+
+    subject: str | None = None
+    dataschema: str | None = None
+    traceparent: str | None = None
+    tracestate: str | None = None
+    partitionkey: str | None = None
 
 
 class Rejection(Struct, frozen=True, kw_only=True):
@@ -77,6 +88,7 @@ def _way(event_type: EventType) -> _Way:
     )
 
 
+_decode_plain: Final = msgspec.json.Decoder(_PlainEvent).decode
 _decode_envelope: Final = msgspec.json.Decoder(_CloudEvent).decode
 _decode_loosely: Final = msgspec.json.Decoder().decode
 
@@ -102,7 +114,7 @@ class Admission:
             envelope = self._decode(raw, tenant)
             return self._seal(envelope, tenant, door, received, timetrusted)
         except Rejectable as refused:
-            source, id_, type_ = _readable_names(raw, self._settings.max_event_bytes)
+            source, id_, type_ = readable_names(raw, self._settings.max_event_bytes)
             return Rejection(
                 reason=refused.reason,
                 field=refused.field,
@@ -121,9 +133,9 @@ class Admission:
                 "send less text, or raise the limit of the door",
             )
         try:
-            envelope = _decode_envelope(raw)
-        except DECODER_ERRORS as error:
-            raise refuse_envelope(error) from error
+            envelope: _CloudEvent = _decode_plain(raw)
+        except DECODER_ERRORS:
+            envelope = _decode_slowly(raw)
         if envelope.specversion != "1.0":
             raise _bad_attribute("specversion", "'1.0'", repr(envelope.specversion))
         if not (envelope.id.isprintable() and envelope.source.isprintable()):
@@ -191,6 +203,18 @@ class Admission:
         return event
 
 
+def _decode_slowly(raw: bytes | Raw) -> _CloudEvent:
+    """The envelope of an event with extensions, or the reason why there is none. Raises Rejectable."""
+    if nested_deeper(raw, MAX_NESTING):
+        raise refuse_nesting()
+    try:
+        return _decode_envelope(raw)
+    except msgspec.ValidationError as error:
+        raise refuse_envelope(error) from error
+    except DECODER_ERRORS as error:
+        raise refuse_number(raw) or refuse_envelope(error) from error
+
+
 def _unknown_type(name: str, ways: Iterable[str]) -> Rejectable:
     if name in BY_NAME:
         message = f"{name!r} is an event of the platform itself; an application cannot send it"
@@ -241,7 +265,7 @@ class _Names(Struct):
     type: object = ""
 
 
-def _readable_names(raw: bytes | Raw, limit: int) -> tuple[str, str, str]:
+def readable_names(raw: bytes | Raw, limit: int) -> tuple[str, str, str]:
     """Source, id and type, each as far as it can be read; '' where not."""
     if memoryview(raw).nbytes > 4 * limit:
         return "", "", ""

@@ -8,7 +8,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from ingest.admission import Admission, Rejection
+from ingest.admission import Admission, Rejection, readable_names
 from ingest.formats.items import Item, Undecoded
 from ingest.naming import name_of
 from ingest.ports import Appended, EventLog
@@ -48,6 +48,13 @@ class Receipt(Struct, frozen=True, kw_only=True, omit_defaults=True):
     retry_after_s: float | None = None
 
 
+class Arrival(Struct, frozen=True, gc=False):
+    """When one item of several came, and what `rejected` keeps beside it if it is refused."""
+
+    received: dt.datetime
+    headers: Mapping[str, str] = {}
+
+
 class Intake:
     """The use case behind every door.
 
@@ -70,8 +77,11 @@ class Intake:
         received: dt.datetime,
         headers: Mapping[str, str] | None = None,
         timetrusted: bool = False,
+        arrivals: Sequence[Arrival] | None = None,
     ) -> Receipt:
         """Takes in the items of one request. `headers` are kept with rejections.
+
+        `arrivals`: one per item, in place of `received` and `headers`, where each came by itself.
 
         What goes with an event (the name of an answer) is confirmed with it, or it counts as unconfirmed.
         The events of a request are stamped a microsecond apart, in its order: of two texts of one document
@@ -79,9 +89,13 @@ class Intake:
 
         Raises Fatal if the log will never confirm anything again.
         """
+        if arrivals is None:
+            times = [received + dt.timedelta(microseconds=index) for index in range(len(items))]
+        else:
+            times = [arrival.received for arrival in arrivals]
         admitted = [
-            self._admit(item, tenant, door, received + dt.timedelta(microseconds=index), timetrusted)
-            for index, item in enumerate(items)
+            self._admit(item, tenant, door, time, timetrusted)
+            for item, time in zip(items, times, strict=True)
         ]
         events = [
             one
@@ -91,12 +105,12 @@ class Intake:
                 item.original if isinstance(item, Undecoded) else item,
                 tenant=tenant,
                 door=door,
-                received=received,
-                headers=headers or {},
+                received=received if arrivals is None else times[index],
+                headers=(headers or {}) if arrivals is None else arrivals[index].headers,
                 max_kept_bytes=self._settings.max_kept_bytes,
                 code_version=self._code_version,
             )
-            for one, item in zip(admitted, items, strict=True)
+            for index, (one, item) in enumerate(zip(admitted, items, strict=True))
         ]
         named = {index: name for index, event in enumerate(events) if (name := name_of(event)) is not None}
         retry_after_s = 1.0
@@ -116,7 +130,18 @@ class Intake:
     ) -> Event | Rejection:
         if isinstance(item, Undecoded):
             why = item.why
-            return Rejection(reason=why.reason, field=why.field, message=shorten(why.message))
+            names = ("", "", "")
+            if b'"specversion"' in item.original:  # a piece of another format names no event
+                names = readable_names(item.original, self._settings.max_event_bytes)
+            source, id_, type_ = names
+            return Rejection(
+                reason=why.reason,
+                field=why.field,
+                message=shorten(why.message),
+                source=source,
+                id=id_,
+                type=type_,
+            )
         return self._admission.admit(
             item, tenant=tenant, door=door, received=received, timetrusted=timetrusted
         )

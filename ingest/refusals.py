@@ -16,6 +16,8 @@ _PATH: Final = re.compile(r" - at (?:`key` in )?`\$([^`]*)`\Z")
 _UNKNOWN: Final = re.compile(r"Object contains unknown field `(.*)`\Z", re.DOTALL)
 _MISSING: Final = re.compile(r"Object missing required field `(.*)`\Z", re.DOTALL)
 _STEP: Final = re.compile(r"[^.\[\]]+")
+#: What stands in a path for a field whose name is empty.
+_NO_NAME: Final = '""'
 #: A message quotes what came; it never grows past this many characters.
 MAX_MESSAGE_CHARACTERS: Final = 500
 
@@ -48,7 +50,7 @@ def refuse_data(error: DecoderError, event_type: str, twin: type[Struct]) -> Rej
         return Rejectable(
             Reason.UNKNOWN_FIELD,
             f"{field} has no field {name!r}{suggest(name, names)}; it has {', '.join(names)}; {look}",
-            field=f"{field}.{name}",
+            field=f"{field}.{name or _NO_NAME}",
         )
     if missing := _MISSING.match(text):
         return Rejectable(
@@ -75,6 +77,18 @@ def refuse_envelope(error: DecoderError) -> Rejectable:
     return Rejectable(
         Reason.INVALID_ENVELOPE, shorten(f"CloudEvent {field or 'as a whole'}: {_lower(text)}"), field=field
     )
+
+
+def refuse_piece(error: DecoderError, what: str) -> Rejectable:
+    """The refusal for a piece of another format, in its own words; `what` names it: `a score`."""
+    if not isinstance(error, msgspec.ValidationError):
+        return refuse_json(error, field="")
+    text, steps = _split(error)
+    if missing := _MISSING.match(text):
+        field = ".".join((*steps, missing[1]))
+        return Rejectable(Reason.MISSING_FIELD, f"{what} needs {field!r}, which is not there", field=field)
+    field = ".".join(steps)
+    return Rejectable(Reason.INVALID_VALUE, shorten(f"{field or what}: {_lower(text)}"), field=field)
 
 
 def refuse_json(error: DecoderError, *, field: str) -> Rejectable:

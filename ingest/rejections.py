@@ -16,6 +16,8 @@ from schemas.rejections import EventRejected, rejection_entry_id
 
 #: CloudEvents source of the rejections that doors write.
 REJECTION_SOURCE: Final = "urn:ratchet:ingest"
+#: What is kept of an original that is not kept whole.
+BEGINNING_BYTES: Final = 64 * 1024
 
 
 def rejected_event(
@@ -31,7 +33,7 @@ def rejected_event(
 ) -> Event:
     """The `event.rejected` of one refused input. Its id is the entry id: the same bytes again are a repeat.
 
-    Of an original over `max_kept_bytes` the beginning is kept, with the length and, in `headers`, the
+    Of an original over `max_kept_bytes` the first 64 KiB are kept, with the length and, in `headers`, the
     SHA-256 of the whole; such an entry cannot be replayed.
     """
     original = bytes(raw)
@@ -46,7 +48,7 @@ def rejected_event(
             reason=rejection.reason,
             message=rejection.message,
             field=rejection.field,
-            original=original if whole else original[:max_kept_bytes],
+            original=original if whole else original[: min(max_kept_bytes, BEGINNING_BYTES)],
             original_length=len(original),
             headers=kept,
             event_source=rejection.source,

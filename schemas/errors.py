@@ -14,17 +14,74 @@ from enum import StrEnum
 class Reason(StrEnum):
     """Why an event was rejected: a closed list that scripts may match on."""
 
-    INVALID_JSON = "invalid_json"  #: the bytes are not JSON
-    INVALID_ENVELOPE = "invalid_envelope"  #: a CloudEvents attribute is missing or has the wrong form
-    UNKNOWN_TYPE = "unknown_type"  #: `type` names no event of ours, or one that this door does not take
-    MISSING_FIELD = "missing_field"  #: a required field of `data` is not there
-    UNKNOWN_FIELD = "unknown_field"  #: `data` holds a field that this type does not have
-    INVALID_VALUE = "invalid_value"  #: a field has the wrong type, or a value outside its range
-    TIME_OUT_OF_RANGE = "time_out_of_range"  #: a time outside 1970–2105
-    TOO_LARGE = "too_large"  #: the event or one of its strings is over the limit
-    UNDECODABLE = "undecodable"  #: a record on our own topic that no decoder reads
-    FOLD_FAILED = "fold_failed"  #: the fold raised on this query's records
-    STORAGE_REFUSED = "storage_refused"  #: the store refused this row for good
+    meaning: str
+    """What it says, in one clause."""
+    remedy: str
+    """What a person does next."""
+
+    def __new__(cls, value: str, meaning: str = "", remedy: str = "") -> Reason:
+        """A reason with its words; a test sees to it that none is without."""
+        reason = str.__new__(cls, value)
+        reason._value_ = value
+        reason.meaning = meaning
+        reason.remedy = remedy
+        return reason
+
+    INVALID_JSON = (
+        "invalid_json",
+        "the bytes are not JSON",
+        "mend the encoder of the sender: one JSON value in UTF-8, no NaN",
+    )
+    INVALID_ENVELOPE = (
+        "invalid_envelope",
+        "a CloudEvents attribute is missing or has the wrong form",
+        "set the attribute that `field` names; `id` and `source` name the event for ever",
+    )
+    UNKNOWN_TYPE = (
+        "unknown_type",
+        "`type` names no event of ours, or one that this door does not take",
+        "compare `type` with `GET /v1/schemas`, version included",
+    )
+    MISSING_FIELD = (
+        "missing_field",
+        "a required field of `data` is not there",
+        "add the field that `field` names; the type's schema shows an example",
+    )
+    UNKNOWN_FIELD = (
+        "unknown_field",
+        "`data` holds a field that this type does not have",
+        "correct the spelling, or move what is your own to `attributes`",
+    )
+    INVALID_VALUE = (
+        "invalid_value",
+        "a field has the wrong type, or a value outside its range",
+        "send what the message says it expected",
+    )
+    TIME_OUT_OF_RANGE = (
+        "time_out_of_range",
+        "a time outside 1970–2105",
+        "mend the clock or the unit (seconds, not milliseconds), or leave `time` out",
+    )
+    TOO_LARGE = (
+        "too_large",
+        "the event, one of its strings, or its nesting is over the limit",
+        "send less text, or raise the limit that the message names in `[ingest]`",
+    )
+    UNDECODABLE = (
+        "undecodable",
+        "a record on our own topic that no decoder reads",
+        "find who else writes to the topic; only Ratchet may",
+    )
+    FOLD_FAILED = (
+        "fold_failed",
+        "the fold raised on this query's records",
+        "report it with the entry: it is a defect; after an upgrade, replay the entry",
+    )
+    STORAGE_REFUSED = (
+        "storage_refused",
+        "the store refused this row for good",
+        "see the message of the store; after mending, replay the entry",
+    )
 
 
 class RatchetError(Exception):

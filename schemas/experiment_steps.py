@@ -1,4 +1,4 @@
-"""Steps of experiments, and of what a tenant is configured with: mode, metrics, keys, alerts."""
+"""Steps of experiments, and of what a tenant is configured with: mode, metrics, keys, topics, alerts."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from msgspec import Struct
 from schemas import lifecycle as lc
 from schemas.envelope import Event
 from schemas.tenant_state import Experiment, LifecycleState
+from schemas.topics import PLATFORM
 from schemas.transition import Steps, change, known_version, put, require
 
 
@@ -87,6 +88,23 @@ def _clear_alert(state: LifecycleState, event: Event, p: lc.AlertCleared) -> Lif
     return change(state, alerts=MappingProxyType({k: v for k, v in state.alerts.items() if k != p.alert}))
 
 
+def _close_topic(state: LifecycleState, event: Event, p: lc.TopicClosed) -> LifecycleState:
+    require(event.tenant == PLATFORM, f"topics are closed for all tenants: by {PLATFORM!r} only")
+    require(p.topic not in state.closed, f"topic {p.topic!r} is closed already")
+    return change(state, closed=put(state.closed, p.topic, event.id))
+
+
+def _open_topic(state: LifecycleState, event: Event, p: lc.TopicOpened) -> LifecycleState:
+    require(p.topic in state.closed, f"topic {p.topic!r} is not closed")
+    before = state.partitions.get(p.topic, 0)
+    require(p.partitions >= before, f"topic {p.topic!r} had {before} partitions; it cannot lose one")
+    return change(
+        state,
+        closed=MappingProxyType({k: v for k, v in state.closed.items() if k != p.topic}),
+        partitions=put(state.partitions, p.topic, p.partitions),
+    )
+
+
 def _keep(state: LifecycleState, event: Event, p: Struct) -> LifecycleState:
     """The log keeps it; nothing follows for the state."""
     return state
@@ -105,6 +123,8 @@ CONFIGURATION_STEPS: Final[Steps] = {
     lc.KeyRevoked: _revoke_key,
     lc.RejectionReplayed: _keep,
     lc.RejectionDiscarded: _keep,
+    lc.TopicClosed: _close_topic,
+    lc.TopicOpened: _open_topic,
     lc.AlertRaised: _raise_alert,
     lc.AlertCleared: _clear_alert,
 }

@@ -138,6 +138,9 @@ class Feedback(Struct, frozen=True, kw_only=True, omit_defaults=True):
     ] = None
     rater: Rater = "human"
     name: Annotated[str, Meta(description="Name of the score, when an application has several.")] = ""
+    attributes: Annotated[
+        dict[str, Attribute], Meta(description="Anything to slice by; the fold does not read it.")
+    ] = {}
 
 
 class FeedbackGiven(Feedback, frozen=True, kw_only=True, omit_defaults=True):

@@ -6,7 +6,7 @@ Every event names its cause (`causationid`): the step before it, or the command 
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
@@ -253,12 +253,21 @@ class MetricDefined(Struct, frozen=True, kw_only=True, omit_defaults=True):
     expression: str
 
 
+_RATE: Final = "In each process; 0 = no limit, absent = as the settings say."
+
+
 class KeyIssued(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An API key exists; only its hash is stored. `ratchet.key.issued.v1`."""
 
     key_id: str
     key_hash: Annotated[str, Meta(description="SHA-256 (hex) of the key.")]
     scopes: tuple[Literal["send", "read", "administer"], ...] = ("send",)
+    name: Annotated[str, Meta(description="What it is for, in the words of whoever issued it.")] = ""
+    hint: Annotated[str, Meta(description="Last characters of the key, to tell keys apart.")] = ""
+    issued_by: Annotated[str, Meta(description="The key or the person that issued it.")] = ""
+    issued_at: Instant | None = None
+    max_requests_per_s: Annotated[float, Meta(ge=0, description=_RATE)] | None = None
+    max_events_per_s: Annotated[float, Meta(ge=0, description=_RATE)] | None = None
 
 
 class KeyRevoked(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -273,6 +282,7 @@ class RejectionReplayed(Struct, frozen=True, kw_only=True, omit_defaults=True):
     entry_id: str
     event_source: str
     event_id: str
+    subject: Annotated[str, Meta(description="The query, document or reference of the event.")] = ""
 
 
 class RejectionDiscarded(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -280,6 +290,20 @@ class RejectionDiscarded(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     entry_id: str
     reason: str
+
+
+class TopicClosed(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Doors take nothing for this topic until it is opened. `ratchet.topic.closed.v1` (tenant `platform`)."""
+
+    topic: Literal["interactions", "documents", "rejected"]
+    reason: str = ""
+
+
+class TopicOpened(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Doors take events for this topic again. `ratchet.topic.opened.v1` (tenant `platform`)."""
+
+    topic: Literal["interactions", "documents", "rejected"]
+    partitions: Annotated[int, Meta(ge=1, description="How many it has now: whoever appends counts anew.")]
 
 
 class AlertRaised(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -74,6 +74,8 @@ EVENT_TYPES: Final[tuple[EventType, ...]] = (
             "key.revoked": lifecycle.KeyRevoked,
             "rejection.replayed": lifecycle.RejectionReplayed,
             "rejection.discarded": lifecycle.RejectionDiscarded,
+            "topic.closed": lifecycle.TopicClosed,
+            "topic.opened": lifecycle.TopicOpened,
             "alert.raised": lifecycle.AlertRaised,
             "alert.cleared": lifecycle.AlertCleared,
         },

@@ -123,6 +123,10 @@ class LifecycleState(Struct, frozen=True, kw_only=True):
     metrics: Mapping[str, str] = MappingProxyType({})
     keys: Mapping[str, lc.KeyIssued] = MappingProxyType({})
     alerts: Mapping[str, str] = MappingProxyType({})
+    #: Topic → id of the event that closed it. Of tenant `platform` only, as is the next.
+    closed: Mapping[str, str] = MappingProxyType({})
+    #: Topic → partitions it had when it was last opened.
+    partitions: Mapping[str, int] = MappingProxyType({})
     #: How often the judge spoke: its alpha is spent over all of these.
     judgements: int = 0
     #: (source, id) of every event seen, so that a repeated one is known.

@@ -13,6 +13,9 @@ LIFECYCLE: Final = "lifecycle"
 REJECTED: Final = "rejected"
 WAITING: Final = "waiting"
 
+#: The tenant of what concerns all tenants: alerts, and doors that are closed. No key is ever its.
+PLATFORM: Final = "platform"
+
 TENANT_PATTERN: Final = re.compile(r"\A[a-z0-9-]{1,40}\Z")
 
 
@@ -20,8 +23,10 @@ class Topic(msgspec.Struct, frozen=True):
     """A log topic. Nothing in it is ever deleted by time or size (`retention.ms=-1`)."""
 
     name: str
-    partitions: int
+    partitions: int  #: when it is made; one of GROWABLE may have more by now, and the broker knows how many
     key: str  #: what the Kafka key is made of
+    #: `max.message.bytes`; Kafka's default, unless the records of the topic may be larger.
+    max_record_bytes: int = 1024 * 1024
 
 
 TOPICS: Final = (
@@ -29,9 +34,13 @@ TOPICS: Final = (
     Topic(DOCUMENTS, 6, "tenant/document_id"),
     # A tenant's lifecycle is a sequence: its partition count never changes, so a tenant never moves.
     Topic(LIFECYCLE, 4, "tenant"),
-    Topic(REJECTED, 6, "tenant/entry_id"),
+    # An original of 1 MiB, in base64, with its headers and the message.
+    Topic(REJECTED, 6, "tenant/entry_id", max_record_bytes=2 * 1024 * 1024),
     Topic(WAITING, 6, "tenant/reference"),
 )
+
+#: Topics whose partition count may be raised: nothing in them is folded in the order of the log.
+GROWABLE: Final = (INTERACTIONS, DOCUMENTS, REJECTED)
 
 
 def record_key(tenant: str, subject: str | None) -> bytes:

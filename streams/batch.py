@@ -32,6 +32,7 @@ from streams.records import Arrival, Record
 from streams.rejecting import read_messages, reject_arrival
 from streams.settings import StreamSettings
 from streams.stages import Stages
+from streams.waiting import ReferenceResolver
 from streams.weights import APPEND_BYTES, INSERT_BYTES, cut_by_bytes
 
 
@@ -67,16 +68,21 @@ class BatchProcessor:
         rejected: RejectedLog,
         settings: StreamSettings,
         *,
+        resolver: ReferenceResolver | None = None,
         insert_bytes: int = INSERT_BYTES,
         append_bytes: int = APPEND_BYTES,
     ) -> None:
-        """`insert_bytes`: records of one insert at most; `append_bytes`: entries of one append."""
+        """`insert_bytes`: records of one insert at most; `append_bytes`: entries of one append.
+
+        Without a `resolver` (a rebuild) the records of `waiting` are stored, and nothing is passed on.
+        """
         self._sink = sink
         self._lookup = lookup
         self._rejected = rejected
         self._retry_for_s = settings.retry_for_s
         self._insert_bytes = insert_bytes
         self._append_bytes = append_bytes
+        self._resolver = resolver
         self._known = KnownRecords(max_bytes=settings.known_bytes)
         self._folder = QueryFolder(
             sink, lookup, self._known, retry_for_s=settings.retry_for_s, insert_bytes=insert_bytes
@@ -95,6 +101,8 @@ class BatchProcessor:
         """Drop all that is remembered: partitions were assigned or revoked, others may have written."""
         self._known.forget()
         self._lifecycles.clear()
+        if self._resolver is not None:
+            self._resolver.forget()
 
     async def process(self, topic: str, messages: Sequence[Message]) -> BatchReport:
         """Store one batch. Processing it again, whole or in other cuts, changes no row."""
@@ -138,6 +146,9 @@ class BatchProcessor:
         return await self._insert("documents", document_columns, rows, stages)
 
     async def _waiting(self, read: Sequence[tuple[Arrival, Record]], stages: Stages) -> _Done:
+        if self._resolver is not None:
+            with stages.of("resolve"):
+                await self._resolver.pass_on(read)
         rows = [(arrival, record.payload) for arrival, record in read]
         return await self._insert("waiting", waiting_columns, rows, stages)
 

@@ -279,6 +279,7 @@ def rejected_columns(arrivals: Sequence[tuple[Arrival, EventRejected]]) -> Colum
         "event_type": [p.event_type for p in payloads],
         "replayable": _flags(p.replayable for p in payloads),
         "code_version": [p.code_version for p in payloads],
+        "door": [e.door for e in events],
         **_positions(only),
     }
 

@@ -4,7 +4,8 @@
   same content is a repeat, with other content a conflict; both are counted, neither has an effect.
 - Of several events in one role (`query.asked` of the query, one retrieval_id, one answer_id) the smallest
   (received time, content hash, source, id) counts; the others are listed as superseded. So a client that
-  sends a thing again under a new id changes nothing. Of queries an inferred one gives way to any that is not.
+  sends a thing again under a new id changes nothing. Of queries an inferred one gives way
+  to any that is not; of several inferred ones the earliest by effective time counts.
 - A retraction names source and id of feedback and wins, before or after it came. It has no effect on
   anything else: an event of another type keeps standing, and a retraction cannot be retracted.
 - Lists, answers and feedback are ordered by effective time, then by retrieval_id, answer_id, or identity.
@@ -156,7 +157,9 @@ def _the_query(_payload: object) -> str:
 def _precedence(record: Record) -> tuple[bool, dt.datetime, str, str, str]:
     event = record.event
     inferred = type(record.payload) is QueryAsked and record.payload.inferred
-    return inferred, event.recordedtime, event.contenthash, event.source, event.id
+    # what a question was inferred from began before what it began itself, whichever came first
+    age = event.effective_time if inferred else event.recordedtime
+    return inferred, age, event.contenthash, event.source, event.id
 
 
 def _fold_retrievals(records: Sequence[Record], superseded: list[EventRef]) -> tuple[EpisodeRetrieval, ...]:

@@ -5,13 +5,14 @@ The sink keeps rows as the store would after a merge: one row a key, the highest
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from schemas.codec import encode_event
 from schemas.envelope import Event
 from schemas.errors import Reason, Rejectable
-from streams.ports import TABLES, Block, Message, Offsets, QueryKey, Table
+from schemas.waiting import NAMED, REFERRED
+from streams.ports import TABLES, Block, Message, Offsets, QueryKey, ReferenceKey, Table
 
 #: Table → its sorting key; equal keys are one row.
 _KEYS: Final[dict[Table, tuple[str, ...]]] = {
@@ -21,7 +22,7 @@ _KEYS: Final[dict[Table, tuple[str, ...]]] = {
     "documents": ("tenant", "document_id", "source", "event_id", "received_time", "content_hash"),
     "rejected": ("tenant", "entry_id", "source", "rejection_id", "received_time", "content_hash"),
     "lifecycle": ("tenant", "partition", "offset"),
-    "waiting": ("tenant", "reference", "source", "event_id", "received_time", "content_hash"),
+    "waiting": ("tenant", "type", "reference", "source", "event_id", "received_time", "content_hash"),
 }
 _VERSIONED: Final = ("episodes", "contributions")
 
@@ -29,7 +30,7 @@ Row = dict[str, Any]
 
 
 class MemoryStore:
-    """`RowSink` and `RecordLookup` over dicts; of values it checks 32-bit ranges only."""
+    """`RowSink`, `RecordLookup` and `WaitingLookup` over dicts; of values it checks 32-bit ranges only."""
 
     def __init__(self) -> None:
         self._rows: dict[Table, dict[tuple[Any, ...], Row]] = {table: {} for table in _KEYS}
@@ -55,7 +56,7 @@ class MemoryStore:
         for row in block.payload:
             key = tuple(row[name] for name in _KEYS[block.table])
             other = stored.get(key)
-            if other is None or block.table not in _VERSIONED or other["record_count"] <= row["record_count"]:
+            if other is None or _replaces(block.table, other, row):
                 stored[key] = row
 
     def rows(self, table: Table) -> list[Row]:
@@ -79,6 +80,33 @@ class MemoryStore:
             for row in self.rows("lifecycle")
             if row["tenant"] == tenant and row["partition"] == partition and row["offset"] < offset
         ]
+
+    async def names_of(self, references: Collection[ReferenceKey]) -> dict[ReferenceKey, bytes]:
+        """The first stored name of each of these references."""
+        first: dict[ReferenceKey, Row] = {}
+        for key, row in self._waiting(NAMED):
+            if key in references and row["offset"] < first.setdefault(key, row)["offset"]:
+                first[key] = row
+        return {key: _bytes(row["record"]) for key, row in first.items()}
+
+    async def referred_to(self, references: Collection[ReferenceKey]) -> dict[ReferenceKey, list[bytes]]:
+        """Stored feedback on these references."""
+        found: dict[ReferenceKey, list[bytes]] = {}
+        for key, row in self._waiting(REFERRED):
+            if key in references:
+                found.setdefault(key, []).append(_bytes(row["record"]))
+        return found
+
+    async def waiting_references(self, limit: int) -> set[ReferenceKey]:
+        """References with feedback and without a name."""
+        named = {key for key, _ in self._waiting(NAMED)}
+        waiting = {key for key, _ in self._waiting(REFERRED)} - named
+        return set(sorted(waiting)[:limit])
+
+    def _waiting(self, event_type: str) -> Iterator[tuple[ReferenceKey, Row]]:
+        for row in self._rows["waiting"].values():
+            if row["type"] == event_type:
+                yield (row["tenant"], row["reference"]), row
 
 
 class MemoryLog:
@@ -105,12 +133,21 @@ class MemoryLog:
         """Partition → number of its records."""
         return {p: len(records) for (name, p), records in self._partitions.items() if name == topic}
 
-    async def read(self, topic: str, until: Offsets) -> AsyncIterator[list[Message]]:
+    async def read(
+        self, topic: str, until: Offsets, since: Offsets | None = None
+    ) -> AsyncIterator[list[Message]]:
         """One batch a partition."""
         for partition, end in sorted(until.items()):
-            records = self._partitions.get((topic, partition), [])[:end]
+            records = self._partitions.get((topic, partition), [])[(since or {}).get(partition, 0) : end]
             if records:
                 yield records
+
+
+def _replaces(table: Table, other: Row, row: Row) -> bool:
+    """Of two rows of one key, does the second stay?"""
+    if table == "waiting":  # where a name stands first decides between names
+        return bool(row["offset"] <= other["offset"])
+    return table not in _VERSIONED or bool(other["record_count"] <= row["record_count"])
 
 
 def _plain(column: Any) -> list[Any]:

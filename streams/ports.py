@@ -7,6 +7,7 @@ Errors are the tree of `schemas.errors`: Retryable (the same call may pass later
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from msgspec import Struct
@@ -19,6 +20,8 @@ TABLES: Final = tables.TABLES
 Table = Literal["events", "episodes", "contributions", "documents", "rejected", "lifecycle", "waiting"]
 #: Tenant and query_id.
 QueryKey = tuple[str, str]
+#: Tenant and reference (`schemas.waiting`).
+ReferenceKey = tuple[str, str]
 #: Partition → next offset to read.
 Offsets = Mapping[int, int]
 
@@ -78,6 +81,33 @@ class RecordLookup(Protocol):
         ...
 
 
+class WaitingLookup(Protocol):
+    """Reads table `waiting` back. Sees every row whose `insert` returned. Raises Retryable, Fatal."""
+
+    async def names_of(self, references: Collection[ReferenceKey]) -> dict[ReferenceKey, bytes]:
+        """Of each reference the stored `query.named` that stands first in the log, as on the topic.
+
+        A reference without a name is not in the answer. One statement a call.
+        """
+        ...
+
+    async def referred_to(self, references: Collection[ReferenceKey]) -> dict[ReferenceKey, list[bytes]]:
+        """The stored `feedback.referred` of these references, as on the topic, repeats among them."""
+        ...
+
+    async def waiting_references(self, limit: int) -> set[ReferenceKey]:
+        """References with feedback and without a name: all, or some `limit` of them if there are more."""
+        ...
+
+
+class InteractionsLog(Protocol):
+    """The append side of topic `interactions`, for feedback whose query has become known."""
+
+    async def append(self, events: Sequence[Event]) -> None:
+        """Return when all are durable (`acks=all`). Raises Retryable: append them all again, it is safe."""
+        ...
+
+
 class RejectedLog(Protocol):
     """The append side of topic `rejected`."""
 
@@ -93,10 +123,13 @@ class LogReader(Protocol):
         """Partition → offset after the last record that is there now."""
         ...
 
-    def read(self, topic: str, until: Offsets) -> AsyncIterator[list[Message]]:
-        """All records before `until`, in batches, in order within a partition.
+    def read(
+        self, topic: str, until: Offsets, since: Offsets | None = None
+    ) -> AsyncIterator[list[Message]]:
+        """All records from `since` (by partition; by default 0) and before `until`, in batches.
 
-        Raises Fatal if the log no longer begins at offset 0 of a partition: it has forgotten something.
+        A partition after another, in order within it. Raises Fatal if the log no longer begins where a
+        partition is to be read from: it has forgotten something.
         """
         ...
 
@@ -108,12 +141,25 @@ class Digest(Struct, frozen=True):
     hash: int
 
 
+class Difference(Struct, frozen=True):
+    """A row that two stores do not share.
+
+    `key`: column → value of the sorting key, as text. `columns`: what differs, if both have the key; else
+    `only_in` names the one that has it.
+    """
+
+    table: str
+    key: dict[str, str]
+    only_in: Literal["first", "second", ""] = ""
+    columns: tuple[str, ...] = ()
+
+
 class StoreBeside(Protocol):
-    """A second store beside the living one, filled by a rebuild and then put in its place."""
+    """A second store beside the living one, filled by a rebuild and then put in its place, or kept."""
 
     @property
     def sink(self) -> RowSink:
-        """Writes beside."""
+        """Writes beside. `prepare` may be called while an `insert` runs."""
         ...
 
     @property
@@ -125,12 +171,33 @@ class StoreBeside(Protocol):
         """Make it, empty; what an earlier rebuild left there is dropped."""
         ...
 
-    def stored_queries(self) -> AsyncIterator[list[tuple[QueryKey, list[bytes]]]]:
-        """The records beside by query, in key order, in batches; a query is whole in one batch."""
+    async def noted(self) -> bytes | None:
+        """What was noted last; None if nothing is there, or tables of another layout are."""
+        ...
+
+    async def note(self, state: bytes) -> None:
+        """Keep this with the store: what a build that is killed needs in order to go on."""
+        ...
+
+    async def count_records(self) -> int:
+        """Records of `events` that lie beside, repeats among them."""
+        ...
+
+    def stored_queries(
+        self, after: QueryKey | None = None
+    ) -> AsyncIterator[list[tuple[QueryKey, list[bytes]]]]:
+        """The records beside of queries behind `after`, by query, in key order, in batches.
+
+        A query is whole in one batch.
+        """
         ...
 
     async def digests(self) -> tuple[dict[str, Digest], dict[str, Digest]]:
         """Table or view → digest: of the living store, and of the one beside. No position, no write time."""
+        ...
+
+    async def differences(self, table: str, limit: int) -> list[Difference]:
+        """The first rows by key, `limit` at most, that living store (`first`) and the other do not share."""
         ...
 
     async def living_fold_version(self) -> int | None:
@@ -138,9 +205,28 @@ class StoreBeside(Protocol):
         ...
 
     async def swap(self, fold_version: int) -> None:
-        """Exchange the tables, note the fold's version, drop what was living before. Can be repeated."""
+        """Exchange the tables, note the fold's version, drop what was living before.
+
+        After an error or a kill, call it again: it goes on where it stopped. Until it is done no worker
+        claims the store.
+        """
         ...
 
     async def drop(self) -> None:
         """Drop what lies beside."""
+        ...
+
+
+class PausableWorker(Protocol):
+    """The stream worker, as a rebuild sees it."""
+
+    async def committed(self) -> dict[str, dict[int, int]]:
+        """Topic → partition → next offset that it has committed. It may go on meanwhile. Raises Retryable."""
+        ...
+
+    def paused(self) -> AbstractAsyncContextManager[dict[str, dict[int, int]]]:
+        """It writes nothing inside the block; gives what it had committed. It goes on after the block.
+
+        Raises Fatal if it does not stop.
+        """
         ...

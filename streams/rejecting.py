@@ -9,6 +9,9 @@ import datetime as dt
 from collections.abc import Iterable
 from typing import Final
 
+import msgspec
+from msgspec import Struct
+
 from schemas.codec import decode_event, decode_payload, seal_event
 from schemas.envelope import Event
 from schemas.errors import Reason, Rejectable
@@ -22,8 +25,10 @@ from streams.records import Arrival, Record
 SOURCE: Final = "ratchet/streams"
 #: Owns what names no tenant: no record that Ratchet writes ends here.
 NOBODY: Final = "unknown"
-#: Bytes of the original that an entry keeps.
-KEPT_BYTES: Final = 64 * 1024
+#: A record is kept whole: none is larger (`max.message.bytes` of its topic), but one of `rejected` itself.
+KEPT_BYTES: Final = 1024 * 1024
+#: What is kept of a larger one.
+BEGINNING_BYTES: Final = 64 * 1024
 
 #: The store's times reach from 1900 to 2299; a clock outside 1970–2105 is no clock.
 _EARLIEST: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -76,7 +81,7 @@ def reject_message(message: Message, why: Rejectable) -> Event:
     tenant = message.key.split(b"/", 1)[0].decode("utf-8", "replace")
     if not TENANT_PATTERN.match(tenant):
         tenant = NOBODY
-    return _entry(tenant, message.value, why, _moment(message.timestamp_ms), None)
+    return _entry(tenant, message.value, why, _moment(message.timestamp_ms), _names_in(message.value))
 
 
 def _moment(timestamp_ms: int) -> dt.datetime:
@@ -88,22 +93,49 @@ def _moment(timestamp_ms: int) -> dt.datetime:
 
 def reject_arrival(arrival: Arrival, why: Rejectable) -> Event:
     """The entry for a readable record that cannot be folded or stored; dated by its received time."""
-    return _entry(arrival.event.tenant, arrival.value, why, arrival.event.recordedtime, arrival.event)
+    event = arrival.event
+    names = _Names(event.source, event.id, event.type)
+    return _entry(event.tenant, arrival.value, why, event.recordedtime, names)
 
 
-def _entry(tenant: str, original: bytes, why: Rejectable, moment: dt.datetime, event: Event | None) -> Event:
+class _Names(Struct):
+    """What a record says of itself; each part may be anything, or absent."""
+
+    source: object = ""
+    id: object = ""
+    type: object = ""
+
+
+_decode_names: Final = msgspec.json.Decoder(_Names).decode
+_LONGEST_NAME: Final = 256
+
+
+def _names_in(value: bytes) -> _Names:
+    """The names of a record that this code cannot read, as far as they can be."""
+    try:
+        return _decode_names(value)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return _Names()
+
+
+def _text(name: object) -> str:
+    return name[:_LONGEST_NAME] if isinstance(name, str) else ""
+
+
+def _entry(tenant: str, original: bytes, why: Rejectable, moment: dt.datetime, names: _Names) -> Event:
     entry_id = rejection_entry_id(tenant, original)
+    whole = len(original) <= KEPT_BYTES
     payload = EventRejected(
         entry_id=entry_id,
         reason=why.reason.value,
         message=why.message,
         field=why.field,
-        original=original[:KEPT_BYTES],
+        original=original if whole else original[:BEGINNING_BYTES],
         original_length=len(original),
-        event_source="" if event is None else event.source,
-        event_id="" if event is None else event.id,
-        event_type="" if event is None else event.type,
-        replayable=len(original) <= KEPT_BYTES,
+        event_source=_text(names.source),
+        event_id=_text(names.id),
+        event_type=_text(names.type),
+        replayable=whole,
     )
     return seal_event(
         payload,

@@ -187,6 +187,7 @@ REJECTED: Final[dict[str, str]] = {
     "event_type": "String",
     "replayable": "UInt8",
     "code_version": "String",
+    "door": _NAME,
     "row_hash": "UInt64",
     **POSITION,
 }
@@ -210,7 +211,8 @@ LIFECYCLE: Final[dict[str, str]] = {
     **POSITION,
 }
 
-#: A record of `waiting`. Key: (tenant, reference, source, event_id, received_time, content_hash).
+#: A record of `waiting`. Key: (tenant, type, reference, source, event_id, received_time, content_hash); of
+#: two rows of one key the one with the smaller offset stays.
 WAITING: Final[dict[str, str]] = {
     "tenant": "String",
     "reference": "String",

@@ -9,11 +9,17 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import promtool
 from tests.live_services import running_kafka
 
 # How fast examples are made says how busy the machine is, not whether the code is right.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
+
+
+def pytest_report_header() -> str:
+    """Which tools of others the tests found."""
+    return promtool.report()
 
 
 @pytest.fixture(autouse=True)

@@ -122,7 +122,7 @@ def _first_of_each(events: list[Json], field: str | None) -> tuple[list[Json], l
         same.sort(
             key=lambda e: (
                 e["data"].get("inferred", False),
-                _moment(e["recordedtime"]),
+                _effective(e) if e["data"].get("inferred") else _moment(e["recordedtime"]),
                 e["contenthash"],
                 e["source"],
                 e["id"],

@@ -19,6 +19,7 @@ import msgspec
 from infra.clickhouse.connection import Databases, open_client
 from infra.clickhouse.migrate import claim_fold_version, migrate
 from infra.clickhouse.sink import ClickHouseRecordLookup, ClickHouseRowSink
+from infra.clickhouse.waiting import ClickHouseWaitingLookup
 from infra.kafka.producer import KafkaEventLog
 from infra.kafka.sink import KafkaEventSink
 from infra.settings import ClickHouseSettings
@@ -28,6 +29,7 @@ from streams.faust_app import StreamWorker
 from streams.fold import FOLD_VERSION
 from streams.ports import Block
 from streams.settings import StreamSettings
+from streams.waiting import ReferenceResolver
 
 #: What a worker must never import (L12).
 _HEAVY = {"torch", "evidently", "optuna", "transformers", "sentence_transformers", "pandas", "chdb"}
@@ -43,6 +45,8 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     directory: str
     #: Touch `<directory>/paused` and stand still for ever once a block of this table has been stored.
     pause_after: str = ""
+    #: The same, before a block of this table is stored.
+    pause_before: str = ""
     #: Every insert fails, as if the store were down.
     store_down: bool = False
 
@@ -56,10 +60,15 @@ class FaultySink(ClickHouseRowSink):
         """Store the block, then fail as told."""
         if self.options.store_down:
             raise Retryable("the store is down")
+        if block.table == self.options.pause_before:
+            await self._stand_still()
         await super().insert(block)
         if block.table == self.options.pause_after:
-            Path(self.options.directory, "paused").touch()
-            await asyncio.Event().wait()
+            await self._stand_still()
+
+    async def _stand_still(self) -> None:
+        Path(self.options.directory, "paused").touch()
+        await asyncio.Event().wait()
 
 
 async def work(options: WorkerOptions) -> None:
@@ -71,7 +80,15 @@ async def work(options: WorkerOptions) -> None:
     sink.options = options
     async with KafkaEventLog(options.bootstrap) as log:
         processor = BatchProcessor(
-            sink, ClickHouseRecordLookup(client, options.databases), KafkaEventSink(log), options.streams
+            sink,
+            ClickHouseRecordLookup(client, options.databases),
+            KafkaEventSink(log),
+            options.streams,
+            resolver=ReferenceResolver(
+                ClickHouseWaitingLookup(client, options.databases),
+                KafkaEventSink(log),
+                retry_for_s=options.streams.retry_for_s,
+            ),
         )
         worker = StreamWorker(
             options.streams,

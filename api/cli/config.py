@@ -9,7 +9,7 @@ from rich.text import Text
 
 from api.cli.project import Project
 
-_SECRET = ("key", "password")
+_SECRET = ("key", "password", "secret")
 
 
 @click.group()

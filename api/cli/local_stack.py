@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Final
 from urllib.parse import urlsplit
 
 import msgspec
 
 from api.cli.project import LocalPorts, Project, http_url
+from api.settings import Settings
+from infra.local import stack
 from infra.local.spec import HttpReady, ProcessSpec, StackSpec, TcpReady
 from infra.local.tcp_ports import allocate_ports
 
+#: The first stream worker; others are `streams-2`, `streams-3` …
+WORKER: Final = "streams"
 #: One thread a library: two cores are shared by seven processes, and more threads only wait for each other.
 _QUIET_THREADS: Final = {
     "OMP_NUM_THREADS": "1",
@@ -36,6 +42,19 @@ def can_learn() -> bool:
     )
 
 
+def worker_names(settings: Settings) -> tuple[str, ...]:
+    """Processes of the stream workers."""
+    return (WORKER, *(f"{WORKER}-{number}" for number in range(2, settings.streams.workers + 1)))
+
+
+def running_workers(project: Project) -> list[str]:
+    """Stream workers of the stack that runs here, whatever the settings say by now; none if none runs."""
+    status = stack.status(project.data)
+    if status.supervisor_pid is None:
+        return []
+    return [one.name for one in status.processes if one.name == WORKER or one.name.startswith(f"{WORKER}-")]
+
+
 def local_stack(project: Project, *, learn: bool) -> StackSpec:
     """The stack of this project. `learn`: with search and learner. Raises StackError: no port is free."""
     project.make_secrets()
@@ -43,6 +62,7 @@ def local_stack(project: Project, *, learn: bool) -> StackSpec:
     ports = LocalPorts(**allocate_ports(project.data, names))
     project.__dict__.pop("loaded", None)  # the addresses may be new
     settings, origins = project.loaded.settings, project.loaded.origins
+    more_workers = allocate_ports(project.data, worker_names(settings)[1:])
     environment = {
         name: value
         for name, value in project.local_environment().items()
@@ -57,12 +77,18 @@ def local_stack(project: Project, *, learn: bool) -> StackSpec:
         return (sys.executable, "-P", "-m", module, *arguments)
 
     def process(
-        name: str, module: str, url: str, after: tuple[str, ...], *, timeout_s: float = 60.0
+        name: str,
+        module: str,
+        url: str,
+        after: tuple[str, ...],
+        *,
+        timeout_s: float = 60.0,
+        extra: Mapping[str, str] = MappingProxyType({}),
     ) -> ProcessSpec:
         return ProcessSpec(
             name=name,
             argv=python(module, "--directory", directory),
-            env=environment,
+            env=environment | dict(extra),
             after=after,
             ready=HttpReady(f"{url}/readyz"),
             ready_timeout_s=timeout_s,
@@ -85,10 +111,25 @@ def local_stack(project: Project, *, learn: bool) -> StackSpec:
         ready=TcpReady(ports.kafka),
         stop_timeout_s=30.0,
     )
+    workers = [
+        process(
+            name,
+            "api.processes.streams",
+            f"http://127.0.0.1:{port}",
+            ("kafka", "clickhouse"),
+            extra={
+                "RATCHET_STREAMS__INSTANCE": f"worker-{number}",
+                "RATCHET_STREAMS_HTTP__HOST": "127.0.0.1",
+                "RATCHET_STREAMS_HTTP__PORT": str(port),
+            },
+        )
+        for number, (name, port) in enumerate(more_workers.items(), start=2)
+    ]
     processes = [
         kafka,
         process("clickhouse", "api.processes.engine", store.geturl(), ()),
         process("streams", "api.processes.streams", http_url(settings.streams_http), ("kafka", "clickhouse")),
+        *workers,
         process("api", "api.processes.http", http_url(settings.api), ("kafka", "streams")),
     ]
     listening = {
@@ -97,7 +138,13 @@ def local_stack(project: Project, *, learn: bool) -> StackSpec:
         "clickhouse": store.port or 8123,
         "api": settings.api.port,
         "streams": settings.streams_http.port,
+        **more_workers,
     }
+    if settings.inbox.tenants:
+        processes.append(
+            process("inbox", "api.processes.inbox", http_url(settings.inbox_http), ("kafka", "streams"))
+        )
+        listening["inbox"] = settings.inbox_http.port
     if learn:
         processes += [
             process(
@@ -115,4 +162,23 @@ def local_stack(project: Project, *, learn: bool) -> StackSpec:
             ),
         ]
         listening |= {"search": settings.search_http.port, "learner": settings.learner_http.port}
+    alerts = process(
+        "alerts",
+        "api.processes.alerts",
+        http_url(settings.alerts_http),
+        (),  # it is there to say that another does not come up
+        extra={} if settings.alerts.targets else {"RATCHET_ALERTS__TARGETS": alert_targets(processes)},
+    )
+    processes.append(alerts)
+    listening["alerts"] = settings.alerts_http.port
     return StackSpec(directory=str(project.data), processes=tuple(processes), ports=listening)
+
+
+def alert_targets(processes: Iterable[ProcessSpec]) -> str:
+    """`alerts.targets` for these processes, as JSON: all workers are one job."""
+    targets: dict[str, list[str]] = {}
+    for one in processes:
+        if isinstance(one.ready, HttpReady):
+            job = f"ratchet-{one.name.partition('-')[0]}"
+            targets.setdefault(job, []).append(one.ready.url.removesuffix("/readyz"))
+    return msgspec.json.encode(targets).decode()

@@ -37,6 +37,10 @@ class LocalPorts(msgspec.Struct, frozen=True):
     search: int
     streams: int
     learner: int
+    #: 0 in a stack that was last started before there was this process.
+    alerts: int = 0
+    #: As of `alerts`.
+    inbox: int = 0
 
 
 def http_url(http: HttpSettings) -> str:
@@ -58,30 +62,31 @@ class Project:
         return StackFiles(self.data)
 
     @property
-    def _secrets_path(self) -> Path:
+    def secrets_path(self) -> Path:
+        """Passwords and keys of the local stack."""
         return self.files.private / "secrets.json"
 
     def make_secrets(self) -> LocalSecrets:
         """The local stack's secrets, made up once. Raises StackError if they cannot be kept."""
         self.files.make()
-        if not self._secrets_path.exists():
+        if not self.secrets_path.exists():
             made = LocalSecrets(
                 writer_password=secrets.token_urlsafe(24),
                 analyst_password=secrets.token_urlsafe(24),
                 api_key="rk_" + secrets.token_urlsafe(24),
             )
             try:
-                write_whole(self._secrets_path, msgspec.json.encode(made))
-                self._secrets_path.chmod(0o600)
+                write_whole(self.secrets_path, msgspec.json.encode(made))
+                self.secrets_path.chmod(0o600)
             except OSError as error:
-                raise StackError(f"cannot write {self._secrets_path}: {error.strerror}") from error
-        return msgspec.json.decode(self._secrets_path.read_bytes(), type=LocalSecrets)
+                raise StackError(f"cannot write {self.secrets_path}: {error.strerror}") from error
+        return msgspec.json.decode(self.secrets_path.read_bytes(), type=LocalSecrets)
 
     def local_environment(self) -> dict[str, str]:
         """Settings of the local stack as variables; empty if none was ever started here."""
-        if not (self._secrets_path.exists() and self.files.ports.exists()):
+        if not (self.secrets_path.exists() and self.files.ports.exists()):
             return {}
-        made = msgspec.json.decode(self._secrets_path.read_bytes(), type=LocalSecrets)
+        made = msgspec.json.decode(self.secrets_path.read_bytes(), type=LocalSecrets)
         ports = msgspec.json.decode(self.files.ports.read_bytes(), type=LocalPorts)
         return {
             "RATCHET_KAFKA__BOOTSTRAP": f"127.0.0.1:{ports.kafka}",
@@ -92,6 +97,8 @@ class Project:
             "RATCHET_SEARCH_HTTP__PORT": str(ports.search),
             "RATCHET_STREAMS_HTTP__PORT": str(ports.streams),
             "RATCHET_LEARNER_HTTP__PORT": str(ports.learner),
+            "RATCHET_ALERTS_HTTP__PORT": str(ports.alerts),
+            "RATCHET_INBOX_HTTP__PORT": str(ports.inbox),
             f"RATCHET_TENANTS__{LOCAL_TENANT.upper()}__KEY": made.api_key,
         }
 

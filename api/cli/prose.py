@@ -208,6 +208,11 @@ def _defined(p: lc.ExperimentDefined) -> str:
     )
 
 
+def _key_issued(p: lc.KeyIssued) -> str:
+    name = f" ({p.name})" if p.name else ""
+    return f"Key {p.key_id}{name} was issued; it may {', '.join(p.scopes)}."
+
+
 def _measured(p: lc.ExperimentMeasured) -> str:
     said = []
     for result in p.results:
@@ -248,13 +253,19 @@ _TELL: Final[dict[type[Struct], Callable[[Any], str]]] = {
     ),
     lc.ExperimentMeasured: _measured,
     lc.MetricDefined: lambda p: f"Metric {p.metric} means {p.expression}.",
-    lc.KeyIssued: lambda p: f"Key {p.key_id} was issued; it may {', '.join(p.scopes)}.",
+    lc.KeyIssued: _key_issued,
     lc.KeyRevoked: lambda p: f"Key {p.key_id} is void.",
     lc.RejectionReplayed: lambda p: (
         f"Rejected entry {p.entry_id[:12]} was mended and sent again as event {p.event_id} "
         f"of {p.event_source}."
     ),
     lc.RejectionDiscarded: lambda p: f"Rejected entry {p.entry_id[:12]} was set aside. {_sentence(p.reason)}",
+    lc.TopicClosed: lambda p: (
+        f"Doors take nothing for topic {p.topic}" + (f": {p.reason}." if p.reason else ".")
+    ),
+    lc.TopicOpened: lambda p: (
+        f"Doors take events for topic {p.topic} again; it has {p.partitions} partitions."
+    ),
     lc.AlertRaised: lambda p: (
         f"Alert {p.alert}: {_sentence(p.summary)}" + ("" if p.value is None else f" Value {p.value:.4g}.")
     ),

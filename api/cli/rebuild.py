@@ -1,31 +1,27 @@
-"""`ratchet rebuild`: the tables anew from the log, beside the living ones; compared; swapped."""
+"""`ratchet rebuild`: the tables anew from the log, beside the living ones; compared; swapped, or kept."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-import msgspec
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from api.cli.progress import steps_progress
+from api.cli.as_of import read_as_of
+from api.cli.progress import Show, counted_steps
 from api.cli.project import Project
-from infra.local import stack
-from infra.local.control import StackEvent
-from schemas.errors import Fatal
+from api.cli.rebuild_report import print_kept, print_report, print_stores
+from api.cli.upgrade import note_rebuilt
+from api.cli.worker_pause import StackWorker, committed_when_stopped, log_and_store
 
 if TYPE_CHECKING:
-    from streams.rebuild import Progress, RebuildReport
-    from streams.settings import StreamSettings
+    from streams.ports import LogReader
+    from streams.rebuild import Kept, RebuildReport
 
-WORKER: Final = "streams"
+__all__ = ["committed_when_stopped", "rebuild"]
 
 
 @click.command()
@@ -39,151 +35,159 @@ WORKER: Final = "streams"
     is_flag=True,
     help="The worker runs elsewhere, and you have stopped it: no process of this directory is touched.",
 )
+@click.option("--into", metavar="NAME", help="Keep the result beside under this name; swap nothing.")
+@click.option(
+    "--as-of",
+    metavar="OFFSETS|TIME",
+    help="With --into: only the log before these offsets (JSON, or a file of it: topic → partition → next "
+    "offset) or before this time (ISO 8601).",
+)
+@click.option(
+    "--from-backup",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Read what this backup holds from there: the log may have forgotten it.",
+)
+@click.option(
+    "--afresh", is_flag=True, help="Drop what an interrupted rebuild has left, instead of going on."
+)
+@click.option("--list", "list_stores", is_flag=True, help="Show the stores that are kept beside.")
+@click.option("--drop", metavar="NAME", help="Drop a store that is kept beside.")
 @click.pass_obj
-def rebuild(project: Project, accept_difference: bool, worker_is_stopped: bool) -> None:
+def rebuild(
+    project: Project,
+    accept_difference: bool,
+    worker_is_stopped: bool,
+    into: str | None,
+    as_of: str | None,
+    from_backup: Path | None,
+    afresh: bool,
+    list_stores: bool,
+    drop: str | None,
+) -> None:
     """Read the log from its beginning, build the tables beside the living ones, compare, swap.
 
-    The stream worker is paused meanwhile and started again, whatever happens; doors and search go on, and
-    nothing that is sent is lost. If the contents differ nothing is swapped (exit code 1), unless
-    --accept-difference. Without a running stack, Kafka and ClickHouse are started for as long as it takes.
+    All goes on meanwhile. The stream worker is paused only at the end, for the last records, the comparison
+    and the swap, and started again, whatever happens; nothing that is sent is lost. If the contents differ,
+    the first rows that differ are named and nothing is swapped (exit code 1), unless --accept-difference.
+    A rebuild that was interrupted is gone on with. Without a running stack, Kafka and ClickHouse are started
+    for as long as it takes.
+
+    With --into the result is kept beside under a name, and `ratchet diff live NAME` compares it.
     """
+    if as_of is not None and into is None:
+        raise click.UsageError("--as-of needs --into NAME: the living tables hold the whole log")
     console = Console(stderr=True, highlight=False)
-    with (
-        _worker_paused(project, console, touch_nothing=worker_is_stopped),
-        steps_progress(console) as progress,
-    ):
-        tasks: dict[str, int] = {}
-
-        def show(step: str, done: int) -> None:
-            if step not in tasks:
-                tasks[step] = int(progress.add_task(step, total=None))
-            progress.update(tasks[step], completed=done)  # type: ignore[arg-type]
-
-        report = asyncio.run(
-            _rebuild(
-                project, show, accept_difference=accept_difference, ask_whether_stopped=worker_is_stopped
-            )
-        )
-    print_report(Console(highlight=False), report)
-    sys.exit(0 if report.swapped else 1)
+    with log_and_store(project, console, run_elsewhere=worker_is_stopped):
+        if list_stores:
+            print_stores(Console(highlight=False), project.settings)
+        elif drop is not None:
+            _drop(project, drop)
+        elif into is not None:
+            with counted_steps(console) as show:
+                kept = asyncio.run(_keep(project, into, as_of, from_backup, show, afresh=afresh))
+            print_kept(Console(highlight=False), into, kept)
+        else:
+            worker = StackWorker(project, console, stopped_elsewhere=worker_is_stopped)
+            with counted_steps(console) as show:
+                report = asyncio.run(
+                    _rebuild(
+                        project,
+                        worker,
+                        from_backup,
+                        show,
+                        accept_difference=accept_difference,
+                        afresh=afresh,
+                    )
+                )
+            if report.swapped and not worker_is_stopped:
+                note_rebuilt(project)
+            print_report(Console(highlight=False), report)
+            sys.exit(0 if report.swapped else 1)
 
 
 async def _rebuild(
-    project: Project, progress: Progress, *, accept_difference: bool, ask_whether_stopped: bool
+    project: Project,
+    worker: StackWorker,
+    from_backup: Path | None,
+    show: Show,
+    *,
+    accept_difference: bool,
+    afresh: bool,
 ) -> RebuildReport:
     from infra.clickhouse.beside import ClickHouseStoreBeside
-    from infra.clickhouse.connection import open_client
-    from infra.kafka.log import KafkaLogReader
+    from infra.clickhouse.connection import living, open_client
     from streams.rebuild import rebuild as build_again
 
     settings = project.settings
-    until = await committed_when_stopped(
-        settings.kafka.bootstrap, settings.streams, ask_whether_stopped=ask_whether_stopped
-    )
     client = await asyncio.to_thread(open_client, settings.clickhouse, timeout_s=600.0)
     try:
         return await build_again(
-            KafkaLogReader(settings.kafka.bootstrap),
-            ClickHouseStoreBeside(client),
-            until,
+            await _reader(project, from_backup),
+            ClickHouseStoreBeside(client, living(settings.clickhouse)),
+            worker,
             settings.streams,
-            progress=progress,
+            progress=show,
             accept_difference=accept_difference,
+            afresh=afresh,
         )
     finally:
         client.close()
 
 
-async def committed_when_stopped(
-    bootstrap: str, streams: StreamSettings, *, ask_whether_stopped: bool
-) -> dict[str, dict[int, int]]:
-    """Topic → partition → next offset that the stopped worker has committed.
+async def _keep(
+    project: Project, name: str, as_of: str | None, from_backup: Path | None, show: Show, *, afresh: bool
+) -> Kept:
+    from infra.clickhouse.beside import ClickHouseStoreBeside, databases_named
+    from infra.clickhouse.connection import living, open_client
+    from infra.kafka.log import KafkaLogReader
+    from schemas.errors import Fatal
+    from streams.rebuild import keep_as_of
 
-    A broker that has just started is waited for until it knows them, `retry_for_s` at most (Fatal). With
-    `ask_whether_stopped` a group that still has members after two session timeouts is Fatal: a worker would
-    go on writing tables that are about to be exchanged. Raises Retryable if no broker answers.
-    """
-    from infra.kafka.log import GroupProgress
-    from streams.persistence import persist
-
-    async with GroupProgress(bootstrap, streams.group) as group:
-        if ask_whether_stopped:
-            give_up_at = time.monotonic() + 2 * streams.session_timeout_s
-            while members := await persist(
-                group.members, doing="asking whether the worker is stopped", retry_for_s=streams.retry_for_s
-            ):
-                if time.monotonic() > give_up_at:
-                    raise Fatal(
-                        f"expected no worker in group {streams.group!r}, but {', '.join(members)} "
-                        "is still in it: stop it, then rebuild"
-                    )
-                await asyncio.sleep(0.5)
-        progress = await persist(
-            group.read, doing="reading what the worker has committed", retry_for_s=streams.retry_for_s
+    settings = project.settings
+    if name == "live":
+        raise Fatal("the living store is `live`: give the kept one another name")
+    databases_named(name)
+    offsets = await read_as_of(KafkaLogReader(settings.kafka.bootstrap), as_of)
+    client = await asyncio.to_thread(open_client, settings.clickhouse, timeout_s=600.0)
+    try:
+        return await keep_as_of(
+            await _reader(project, from_backup),
+            ClickHouseStoreBeside(client, living(settings.clickhouse), name),
+            offsets,
+            settings.streams,
+            progress=show,
+            afresh=afresh,
         )
-    return {topic: {p: one.committed for p, one in ps.items()} for topic, ps in progress.items()}
+    finally:
+        client.close()
 
 
-@contextmanager
-def _worker_paused(project: Project, console: Console, *, touch_nothing: bool) -> Iterator[None]:
-    if touch_nothing:
-        yield
-    elif stack.status(project.data).supervisor_pid is not None:
-        stack.stop(project.data, WORKER)
-        console.print("[dim]the worker is paused; doors go on taking events[/]")
-        try:
-            yield
-        finally:
-            stack.start(project.data, WORKER)
-            console.print("[dim]the worker runs again[/]")
-    else:
-        from api.cli.local_stack import local_stack
+async def _reader(project: Project, from_backup: Path | None) -> LogReader:
+    from infra.kafka.log import KafkaLogReader
 
-        whole = local_stack(project, learn=False)
-        needed = tuple(process for process in whole.processes if not process.after)
-        names = {process.name for process in needed}
-        ports = {name: port for name, port in whole.ports.items() if name.split("'")[0] in names}
+    reader = KafkaLogReader(project.settings.kafka.bootstrap)
+    if from_backup is None:
+        return reader
+    from infra.backup.reader import BackupLogReader, BackupThenLog
 
-        def tell(event: StackEvent) -> None:
-            console.print(Text(f"{event.process:<11}{event.text}", "dim"))
-
-        with stack.up(msgspec.structs.replace(whole, processes=needed, ports=ports), tell, tied=True):
-            yield
+    return BackupThenLog(BackupLogReader.open(from_backup), reader)
 
 
-def print_report(console: Console, report: RebuildReport) -> None:
-    """What was read, and the contents of both stores table by table."""
-    console.print(
-        f"{sum(report.records.values()):,} records read, {report.queries:,} queries folded", style="dim"
-    )
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("table")
-    for column in ("rows", "hash", "rebuilt rows", "rebuilt hash"):
-        table.add_column(column, justify="right")
-    table.add_column("")
-    for name, fresh in sorted(report.beside.items()):
-        old = report.living.get(name)
-        if name in report.not_compared:
-            verdict = "[yellow]another fold[/]"
-        else:
-            verdict = "[red]differs[/]" if name in report.different else "[green]equal[/]"
-        table.add_row(
-            name,
-            "–" if old is None else f"{old.rows:,}",
-            "–" if old is None else _short(old.hash),
-            f"{fresh.rows:,}",
-            _short(fresh.hash),
-            verdict,
-        )
-    console.print(table)
-    if report.swapped:
-        console.print("swapped: the rebuilt tables are the living ones")
-    else:
-        console.print(
-            f"not swapped: {', '.join(report.different)} differ. If the worker was killed, let it run a "
-            "moment and rebuild again; if the old tables were damaged: `ratchet rebuild --accept-difference`"
-        )
+def _drop(project: Project, name: str) -> None:
+    from infra.clickhouse.beside import databases_named, kept_stores
+    from infra.clickhouse.connection import living, open_client
+    from infra.clickhouse.migrate import drop_databases
+    from schemas.errors import Fatal
 
-
-def _short(number: int) -> str:
-    return f"{number & (1 << 64) - 1:016x}"
+    databases = living(project.settings.clickhouse)
+    client = open_client(project.settings.clickhouse)
+    try:
+        known = [store.name for store in kept_stores(client, databases)]
+        if name not in known:
+            raise Fatal(f"no store {name!r} is kept beside; there are: {', '.join(known) or 'none'}")
+        if name == "next":
+            raise Fatal("`next` is an unfinished rebuild: `ratchet rebuild --afresh` starts it anew")
+        drop_databases(client, databases_named(name, databases))
+    finally:
+        client.close()
+    click.echo(f"dropped {name}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -13,12 +13,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from api.cli.alerts import read_alerts
 from api.cli.lag import read_lag
 from api.cli.project import LOCAL_TENANT, Project, http_url
 from infra.local.control import StackEvent, StackStatus
 from infra.local.stack import down as stop_stack
 from infra.local.stack import status as stack_status
 from infra.local.stack import up as start_stack
+
+if TYPE_CHECKING:
+    from api.http.alerts import ShownAlerts
 
 _COLOURS = {"running": "green", "starting": "yellow", "backoff": "yellow", "failed": "red", "stopped": "dim"}
 
@@ -32,6 +36,7 @@ _COLOURS = {"running": "green", "starting": "yellow", "backoff": "yellow", "fail
 def up(project: Project, no_learn: bool, tied: bool) -> None:
     """Start everything in order and keep it running; return when all is ready."""
     from api.cli.local_stack import can_learn, local_stack
+    from api.cli.upgrade import upgrade
 
     learn = not no_learn
     if learn and not can_learn():
@@ -40,6 +45,7 @@ def up(project: Project, no_learn: bool, tied: bool) -> None:
             "or start without them: `ratchet up --no-learn`"
         )
     console = Console(stderr=True, highlight=False)
+    upgrade(project, console)
     spec = local_stack(project, learn=learn)
     running = start_stack(spec, _printer(console), tied=tied)
     console.print(
@@ -64,14 +70,21 @@ def status(project: Project, as_json: bool) -> None:
     """What runs, since when, healthy, and how far the worker is behind. Exit code 1 if not all is healthy."""
     stack = stack_status(project.data)
     lag = read_lag(project.settings) if stack.supervisor_pid is not None else None
+    alerts = read_alerts(project.settings) if stack.supervisor_pid is not None else None
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(describe(project, stack, lag)), indent=2).decode())
+        click.echo(
+            msgspec.json.format(msgspec.json.encode(describe(project, stack, lag, alerts)), indent=2).decode()
+        )
     else:
         _print_status(stack, lag)
+        if stack.supervisor_pid is not None:
+            _print_alerts(alerts)
     sys.exit(0 if stack.healthy else 1)
 
 
-def describe(project: Project, stack: StackStatus, lag: int | None) -> dict[str, Any]:
+def describe(
+    project: Project, stack: StackStatus, lag: int | None, alerts: ShownAlerts | None = None
+) -> dict[str, Any]:
     """What `status --json` prints; scripts rely on these names."""
     settings = project.settings
     tenant = settings.tenants.get(LOCAL_TENANT)
@@ -80,6 +93,7 @@ def describe(project: Project, stack: StackStatus, lag: int | None) -> dict[str,
         "healthy": stack.healthy,
         "since": stack.since,
         "lag_events": lag,
+        "alerts": None if alerts is None else msgspec.to_builtins(alerts.alerts),
         "api": {
             "url": http_url(settings.api),
             "key": tenant.key if tenant else "",
@@ -129,6 +143,22 @@ def _print_status(stack: StackStatus, lag: int | None) -> None:
         console.print(table)
     if lag is not None:
         console.print(f"lag: {lag:,} events acknowledged but not yet in ClickHouse")
+
+
+def _print_alerts(alerts: ShownAlerts | None) -> None:
+    console = Console(highlight=False)
+    if alerts is None or alerts.evaluated_at is None:
+        console.print("alerts: not known, the process `alerts` does not answer (yet)")
+        return
+    if not alerts.alerts:
+        console.print(f"alerts: none, as of {_ago(alerts.evaluated_at)}")
+    for one in alerts.alerts:
+        colour = "red" if one.severity == "critical" else "yellow"
+        console.print(
+            Text.assemble(
+                (one.severity, colour), f" {one.alert}: {one.summary}, {_ago(one.since)}; see {one.runbook}"
+            )
+        )
 
 
 def _ago(since: dt.datetime) -> str:

@@ -10,12 +10,15 @@ import structlog
 from litestar import Litestar, Request, Response
 from litestar.exceptions import HTTPException
 
+from api.http.compatible import compatible_routes
 from api.http.discovery import discovery_routes
 from api.http.door import Clock, Door, Mint
 from api.http.events import event_routes
 from api.http.health import health_routes
+from api.http.keys import key_routes
 from api.http.metrics import HttpMetrics
-from api.http.ports import ServingSource
+from api.http.otlp import otlp_routes
+from api.http.ports import RejectedEntries, ServingSource
 from api.http.problems import (
     Problem,
     handle_framework_error,
@@ -23,6 +26,8 @@ from api.http.problems import (
     problem_response,
     retry_after,
 )
+from api.http.rates import show_rates
+from api.http.rejected import rejected_routes
 from api.http.serving import serving_routes
 from api.http.shortcuts import shortcut_routes
 from ingest.ports import EventLog, KeyRing
@@ -51,6 +56,7 @@ def create_app(
     mint: Mint,
     code_version: str,
     metrics: HttpMetrics | None = None,
+    rejected: RejectedEntries | None = None,
     on_fatal: Callable[[Fatal], None] = stop_process,
     lifespan: Any = (),
 ) -> Litestar:
@@ -93,11 +99,17 @@ def create_app(
         route_handlers=[
             *event_routes(door),
             *shortcut_routes(door),
+            *compatible_routes(door, code_version),
+            *otlp_routes(door),
             *serving_routes(door),
+            *key_routes(door),
+            *rejected_routes(door, rejected, code_version),
             *discovery_routes(code_version),
             *health_routes(door),
         ],
         middleware=[metrics.middleware],
+        before_send=[show_rates],
+        after_exception=[metrics.count_unrouted],
         exception_handlers={
             Problem: handle_problem,
             HTTPException: handle_framework_error,

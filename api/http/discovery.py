@@ -7,13 +7,15 @@ import html
 from typing import Any, Final
 
 import msgspec
-from litestar import Request, Response, get
+from litestar import Request, Response
 from litestar.handlers import HTTPRouteHandler
 
 from api.http.examples import example_bytes
-from api.http.openapi import openapi_document, operations, strict_schema
+from api.http.methods import get
+from api.http.openapi import ABOUT, openapi_document, operations, strict_schema
 from api.http.operation import Operation
 from api.http.problems import Problem
+from schemas.errors import Reason
 from schemas.registry import APPLICATION_TYPES, BY_NAME, EVENT_TYPES, json_schema
 
 #: Nothing from elsewhere, nothing that runs.
@@ -73,10 +75,19 @@ def _types_table() -> str:
     return f"<h2>Event types</h2><table>{rows}</table>"
 
 
+def _reasons_table() -> str:
+    rows = "".join(
+        f"<tr><td><code>{reason.value}</code><td>{html.escape(reason.meaning)}<td>{html.escape(reason.remedy)}"
+        for reason in Reason
+    )
+    return f"<h2>Reasons of a rejection</h2><table><tr><th>reason<th>what it says<th>what to do{rows}</table>"
+
+
 def discovery_routes(code_version: str) -> list[HTTPRouteHandler]:
     """The routes of this module. None needs a key."""
     document = msgspec.json.encode(openapi_document(code_version))
     docs = "".join(map(_describe, operations()))
+    about = f"<p>{html.escape(ABOUT)}</p>"
 
     @get("/")
     async def get_index() -> Response[bytes]:
@@ -89,7 +100,7 @@ def discovery_routes(code_version: str) -> list[HTTPRouteHandler]:
 
     @get("/docs")
     async def get_docs() -> Response[bytes]:
-        return _page("Ratchet over HTTP", docs + _types_table())
+        return _page("Ratchet over HTTP", about + docs + _types_table() + _reasons_table())
 
     @get("/openapi.json")
     async def get_openapi() -> Response[bytes]:

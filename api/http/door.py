@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import msgspec
-from litestar import Request, Response
+from litestar import Response
 
 from api.http.access import authorize
+from api.http.bodies import AnyRequest, read_body
 from api.http.metrics import HttpMetrics
 from api.http.ports import ServingSource
 from api.http.problems import Problem, retry_after
+from api.http.rates import Rates
 from ingest.formats.items import Item
 from ingest.intake import Intake, Receipt
-from ingest.ports import EventLog, KeyRing
+from ingest.ports import EventLog, Grant, KeyRing
 from ingest.settings import IngestSettings
 
 Mint = Callable[[], str]
 Clock = Callable[[], dt.datetime]
-AnyRequest = Request[Any, Any, Any]
 
 #: Name of this door on events.
 HTTP_DOOR = "http"
-#: A body that is too large is read until it is this many times too large.
-_READ_ON = 16
 
 
 class Door:
@@ -48,22 +46,43 @@ class Door:
         self.settings = settings
         self.serving = serving
         self.metrics = metrics
+        self.rates = Rates(
+            max_requests_per_s=settings.max_requests_per_s, max_events_per_s=settings.max_events_per_s
+        )
         self.now = now
         self.mint = mint
         self._intake = Intake(log, settings, code_version=code_version)
 
-    def sender(self, request: AnyRequest) -> str:
-        """The tenant of a request that sends. Raises Problem."""
-        return authorize(request, self.keys, "send")
+    def sender(self, request: AnyRequest) -> Grant:
+        """Who sends, to hand on to `take`. Raises Problem (`authorize`)."""
+        return authorize(request, self.keys, "send", self.rates)
 
     def reader(self, request: AnyRequest) -> str:
         """The tenant of a request that reads. Raises Problem."""
-        return authorize(request, self.keys, "read")
+        return authorize(request, self.keys, "read", self.rates).tenant
+
+    def administrator(self, request: AnyRequest) -> Grant:
+        """Who administers the tenant. Raises Problem."""
+        return authorize(request, self.keys, "administer", self.rates)
+
+    def require_caught_up(self) -> None:
+        """Raises Problem 503 until the lifecycle has been read to its end."""
+        if not self.serving.caught_up:
+            raise Problem(
+                503,
+                "not-ready",
+                "the lifecycle has not been read to its end yet; ask again in a second",
+                headers=retry_after(1.0),
+            )
+
+    async def read(self, request: AnyRequest) -> bytes:
+        """The body of a request, unpacked, within the limit of this door. Raises Problem (`read_body`)."""
+        return await read_body(request, self.settings.max_body_bytes)
 
     async def take(
-        self, items: Sequence[Item], tenant: str, headers: Mapping[str, str], *, door: str = HTTP_DOOR
+        self, items: Sequence[Item], sender: Grant, headers: Mapping[str, str], *, door: str = HTTP_DOOR
     ) -> Receipt:
-        """Take in the events of a request. Raises Problem 413 if they are too many.
+        """Take in the events of a request. Raises Problem: 413 too many at once, 429 too many a second.
 
         `door`: the name of this way in, kept on the events.
         """
@@ -73,41 +92,12 @@ class Door:
                 "too-large",
                 f"expected at most {self.settings.max_events} events a request, got {len(items)}",
             )
+        self.rates.charge_events(sender, len(items))
         receipt = await self._intake.take(
-            items, tenant=tenant, door=door, received=self.now(), headers=headers
+            items, tenant=sender.tenant, door=door, received=self.now(), headers=headers
         )
         self.metrics.count_receipt(door, receipt)
         return receipt
-
-
-async def read_body(request: AnyRequest, max_bytes: int) -> bytes:
-    """The body of a request. Raises Problem 413 if it is larger than `max_bytes`.
-
-    What is too large is read on for a while and thrown away: a caller that is still writing when the
-    connection ends would see a reset and no answer.
-    """
-    kept: list[bytes] = []
-    length = 0
-    async for chunk in request.stream():
-        length += len(chunk)
-        if length <= max_bytes:
-            kept.append(chunk)
-        elif length > _READ_ON * max_bytes:
-            break
-    if length > max_bytes:
-        raise Problem(413, "too-large", f"expected a body of at most {max_bytes} bytes; send less at once")
-    return b"".join(kept)
-
-
-def check_encoding(request: AnyRequest) -> None:
-    """Raises Problem 415 for a compressed body."""
-    encoding = request.headers.get("content-encoding", "identity")
-    if encoding != "identity":
-        raise Problem(
-            415,
-            "unsupported-media-type",
-            f"expected no content-encoding, got {encoding[:100]!r}; send it plain",
-        )
 
 
 def answer(receipt: Receipt) -> Response[bytes]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import msgspec
-from litestar import Response, get
+from litestar import Response
 from litestar.handlers import HTTPRouteHandler
 
 from api.http.door import Door
+from api.http.methods import get
 from api.http.metrics import CONTENT_TYPE
 from api.http.problems import Problem, retry_after
 

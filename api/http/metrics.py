@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from litestar.enums import ScopeType
+from litestar.exceptions import HTTPException
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -16,6 +17,10 @@ from schemas import telemetry
 from schemas.telemetry import Metric
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
+
+#: Methods that are a label of their own. Before a route is found, a caller may write what he likes there.
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_OTHER: Final = "other"
 
 
 def make_metric(metric: Metric, registry: CollectorRegistry) -> Any:
@@ -35,10 +40,15 @@ class HttpMetrics:
         self.registry = registry or CollectorRegistry()
         self._requests = make_metric(telemetry.HTTP_REQUESTS, self.registry)
         self._seconds = make_metric(telemetry.HTTP_SECONDS, self.registry)
+        self._unauthenticated = make_metric(telemetry.HTTP_UNAUTHENTICATED, self.registry)
+        self._unauthenticated_bytes = make_metric(telemetry.HTTP_UNAUTHENTICATED_BYTES, self.registry)
         self._events = make_metric(telemetry.INGEST_EVENTS, self.registry)
+        for status in ("accepted", "rejected", "unconfirmed"):
+            # there from the start: a rate does not see the first event of a counter that appears with it
+            self._events.labels("http", status)
         self._rejections = make_metric(telemetry.INGEST_REJECTIONS, self.registry)
-        self._in_flight = make_metric(telemetry.LOG_IN_FLIGHT, self.registry)
-        self._caught_up = make_metric(telemetry.SERVING_CAUGHT_UP, self.registry)
+        self._ignored = make_metric(telemetry.INGEST_IGNORED, self.registry)
+        self._spans = make_metric(telemetry.OTLP_SPANS, self.registry)
 
     def watch(
         self,
@@ -46,11 +56,12 @@ class HttpMetrics:
         in_flight_bytes: Callable[[], float] | None = None,
         caught_up: Callable[[], bool] | None = None,
     ) -> None:
-        """Gauges that are read when somebody scrapes."""
+        """Gauges that are read when somebody scrapes; one that is not given is not shown. Each once."""
         if in_flight_bytes is not None:
-            self._in_flight.set_function(in_flight_bytes)
+            make_metric(telemetry.LOG_IN_FLIGHT, self.registry).set_function(in_flight_bytes)
         if caught_up is not None:
-            self._caught_up.set_function(lambda: float(caught_up()))
+            caught_up_gauge = make_metric(telemetry.SERVING_CAUGHT_UP, self.registry)
+            caught_up_gauge.set_function(lambda: float(caught_up()))
 
     def count_receipt(self, door: str, receipt: Receipt) -> None:
         """Counts what became of a request's events."""
@@ -65,6 +76,15 @@ class HttpMetrics:
             for outcome in receipt.results:
                 if outcome.status == "rejected":
                     self._rejections.labels(outcome.reason).inc()
+
+    def count_ignored(self, door: str, number: int) -> None:
+        """Counts pieces that say nothing to us."""
+        if number:
+            self._ignored.labels(door).inc(number)
+
+    def count_spans(self, outcome: str, number: int) -> None:
+        """Counts spans by what became of them."""
+        self._spans.labels(outcome).inc(number)
 
     def render(self) -> bytes:
         """The exposition text."""
@@ -90,8 +110,26 @@ class HttpMetrics:
             try:
                 await app(scope, receive, note)
             finally:
-                route = scope.get("path_template") or "other"
+                route = scope.get("path_template") or _OTHER
                 self._requests.labels(route, method, status).inc()
                 self._seconds.labels(route).observe(time.perf_counter() - started)
+                if status == 401:
+                    self._count_unauthenticated(scope)
 
         return measured
+
+    async def count_unrouted(self, error: Exception, scope: Scope) -> None:
+        """An `after_exception` hook: a request without a route (404, 405), which `middleware` never sees."""
+        if scope["type"] != ScopeType.HTTP or scope.get("path_template"):
+            return
+        method: str = scope["method"]
+        if method not in _METHODS:
+            method = _OTHER
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        self._requests.labels(_OTHER, method, status).inc()
+
+    def _count_unauthenticated(self, scope: Scope) -> None:
+        self._unauthenticated.inc()
+        for name, value in scope["headers"]:
+            if name == b"content-length" and value.isdigit():
+                self._unauthenticated_bytes.inc(int(value[:18]))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 from litestar import Litestar, Response, get
 from litestar.exceptions import HTTPException
+from litestar.handlers import HTTPRouteHandler
 from prometheus_client import CollectorRegistry, generate_latest
 
 from api.http.metrics import CONTENT_TYPE
@@ -14,9 +15,13 @@ from api.http.problems import Problem, handle_framework_error, handle_problem, r
 
 
 def create_monitor(
-    *, stuck: Callable[[], str | None], waiting: Callable[[], str | None], registry: CollectorRegistry
+    *,
+    stuck: Callable[[], str | None],
+    waiting: Callable[[], str | None],
+    registry: CollectorRegistry,
+    routes: Sequence[HTTPRouteHandler] = (),
 ) -> Litestar:
-    """`/healthz`, `/readyz`, `/metrics`. None asks a neighbour.
+    """`/healthz`, `/readyz`, `/metrics`, none of which asks a neighbour, and `routes`.
 
     `stuck`: why this process makes no progress, or None. `waiting`: what it waits for before it is of use.
     """
@@ -41,7 +46,7 @@ def create_monitor(
         return Response(generate_latest(registry), headers={"content-type": CONTENT_TYPE})
 
     return Litestar(
-        route_handlers=[get_health, get_readiness, get_metrics],
+        route_handlers=[get_health, get_readiness, get_metrics, *routes],
         exception_handlers={Problem: handle_problem, HTTPException: handle_framework_error},
         openapi_config=None,
         logging_config=None,

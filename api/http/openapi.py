@@ -7,8 +7,9 @@ from typing import Final
 
 import msgspec
 
-from api.http.events import BATCH, ONE
+from api.http.compatible import compatible_operations
 from api.http.examples import example_bytes
+from api.http.keys import KEY_OPERATIONS
 from api.http.operation import (
     BODY_REFUSALS,
     PROBLEM,
@@ -19,11 +20,24 @@ from api.http.operation import (
     path_parameter,
     ref,
 )
+from api.http.otlp import otlp_operations
+from api.http.rejected import REJECTED_OPERATIONS
 from ingest import shortcuts
+from ingest.formats.cloudevents import BATCH, LINES, ONE
 from ingest.intake import Receipt
 from ingest.shortcuts import Shortcut
 from schemas.registry import APPLICATION_TYPES, BY_NAME, EventType
 from schemas.serving import Serving
+
+#: What holds for every route.
+ABOUT: Final = (
+    "Bodies may be packed (`Content-Encoding: gzip`, `deflate` or `zstd`); the limit on bodies is one on "
+    "what comes and on what is made of it. JSON is UTF-8, nests at most 64 deep, and has finite numbers "
+    "only. Times lie between 1970 and 2105. Refusals are problem details (RFC 9457), except on routes of "
+    "other projects. Every 429 and 503 says in `Retry-After` when to come back. A key with a limit gets "
+    "`RateLimit-Limit`, `RateLimit-Remaining` and `RateLimit-Reset` (draft-ietf-httpapi-ratelimit-headers-"
+    "03) on every answer; limits are counted in each process by itself."
+)
 
 
 def _example(event_type: EventType) -> Json:
@@ -71,7 +85,9 @@ def operations() -> tuple[Operation, ...]:
             path="/v1/events",
             summary="Send CloudEvents, one or many",
             description=(
-                "Structured mode. 202: all are durable. 207: some were rejected. 422: none was accepted. "
+                "Structured mode, one or a batch; binary mode (attributes as `ce-*` headers, the body is "
+                "`data`); or a CloudEvent a line, where a bad line is refused by itself with its number. "
+                "202: all are durable. 207: some were rejected. 422: none was accepted. "
                 "503: some are not confirmed; send the whole request again with the same ids. "
                 "Rejected events are kept with their bytes."
             ),
@@ -79,6 +95,7 @@ def operations() -> tuple[Operation, ...]:
             body={
                 ONE: ref("CloudEvent"),
                 BATCH: {"type": "array", "items": ref("CloudEvent")},
+                **{lines: {"type": "string", "description": "A CloudEvent a line."} for lines in LINES},
                 "application/json": {
                     "oneOf": [ref("CloudEvent"), {"type": "array", "items": ref("CloudEvent")}]
                 },
@@ -105,7 +122,8 @@ def operations() -> tuple[Operation, ...]:
             method="get",
             path="/v1/serving",
             summary="Which version to serve to a unit, and what to prepare",
-            description="From memory. Report `exposures` on the query, exactly as they stand here.",
+            description="From memory. Report `exposures` on the query, exactly as they stand here. Without a "
+            "unit: the champion, and the `rules` by which a client assigns units itself.",
             scope="read",
             answers={
                 "200": ("what to serve", "application/json", ref("Serving")),
@@ -128,6 +146,10 @@ def operations() -> tuple[Operation, ...]:
             },
             parameters=(path_parameter("version"),),
         ),
+        *KEY_OPERATIONS,
+        *REJECTED_OPERATIONS,
+        *compatible_operations(),
+        *otlp_operations(),
         Operation(
             method="get",
             path="/v1/schemas",
@@ -246,10 +268,15 @@ def _component_schemas() -> dict[str, Json]:
     return schemas
 
 
+def _takes_example(media_type: str) -> bool:
+    """Whether the example, one JSON object, is a body of this type as it stands."""
+    return media_type.endswith("json") and media_type not in (BATCH, *LINES)
+
+
 def _operation(operation: Operation) -> Json:
     made: Json = {
         "summary": operation.summary,
-        "security": [{"bearer": []}, {"apiKey": []}] if operation.scope else [],
+        "security": [{"bearer": []}, {"apiKey": []}, {"basic": []}] if operation.scope else [],
         "responses": {
             status: {
                 "description": description,
@@ -267,7 +294,7 @@ def _operation(operation: Operation) -> Json:
         made["requestBody"] = {
             "required": True,
             "content": {
-                media_type: {"schema": schema, **({} if media_type == BATCH else example)}
+                media_type: {"schema": schema, **(example if _takes_example(media_type) else {})}
                 for media_type, schema in operation.body.items()
             },
         }
@@ -281,13 +308,14 @@ def openapi_document(code_version: str) -> Json:
         paths.setdefault(operation.path, {})[operation.method] = _operation(operation)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Ratchet", "version": code_version},
+        "info": {"title": "Ratchet", "version": code_version, "description": ABOUT},
         "paths": paths,
         "components": {
             "schemas": _component_schemas(),
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "apiKey": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+                "basic": {"type": "http", "scheme": "basic", "description": "The key is the password."},
             },
         },
     }

@@ -42,5 +42,5 @@ def path_parameter(name: str) -> Json:
 
 #: Status → what it says and how, of every route.
 PROBLEM: Final = ("problem details (RFC 9457)", MEDIA_TYPE, ref("Problem"))
-REFUSALS: Final = {"401": PROBLEM, "403": PROBLEM}
-BODY_REFUSALS: Final = {**REFUSALS, "400": PROBLEM, "413": PROBLEM, "415": PROBLEM, "503": PROBLEM}
+REFUSALS: Final = {"401": PROBLEM, "403": PROBLEM, "429": PROBLEM, "503": PROBLEM}
+BODY_REFUSALS: Final = {**REFUSALS, "400": PROBLEM, "413": PROBLEM, "415": PROBLEM}

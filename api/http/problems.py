@@ -23,7 +23,9 @@ TITLES: Final[dict[str, str]] = {
     "method-not-allowed": "This method is not allowed here",
     "too-large": "The request is too large",
     "unsupported-media-type": "This content type is not supported",
+    "conflict": "This cannot be done now",
     "rejected": "No event was accepted",
+    "too-many-requests": "The limit of this key is reached",
     "unconfirmed": "Not every event is confirmed",
     "not-ready": "Not ready yet",
     "internal": "This is our fault",
@@ -34,9 +36,11 @@ _BY_STATUS: Final[dict[int, str]] = {
     403: "forbidden",
     404: "not-found",
     405: "method-not-allowed",
+    409: "conflict",
     413: "too-large",
     415: "unsupported-media-type",
     422: "rejected",
+    429: "too-many-requests",
     503: "not-ready",
 }
 

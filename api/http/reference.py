@@ -5,7 +5,6 @@ python -P -m api.http.reference docs/events.md     writes the part between the t
 
 from __future__ import annotations
 
-import ast
 import inspect
 import sys
 from collections.abc import Iterator
@@ -15,7 +14,6 @@ from typing import Any, Final
 import msgspec
 
 from api.http.examples import example_bytes
-from schemas import errors
 from schemas.errors import Reason
 from schemas.registry import EVENT_TYPES, EventType
 from schemas.topics import TOPICS
@@ -110,18 +108,10 @@ def _parts() -> Iterator[str]:
 
 
 def _reasons() -> Iterator[str]:
-    yield "| reason | what it says |"
-    yield "|---|---|"
-    lines = inspect.getsource(errors).splitlines()
-    (reasons,) = (
-        node
-        for node in ast.walk(ast.parse(inspect.getsource(errors)))
-        if isinstance(node, ast.ClassDef) and node.name == Reason.__name__
-    )
-    for node in reasons.body:
-        if isinstance(node, ast.Assign):
-            comment = lines[node.lineno - 1].partition("#:")[2].strip()
-            yield f"| `{ast.literal_eval(node.value)}` | {_cell(comment)} |"
+    yield "| reason | what it says | what to do |"
+    yield "|---|---|---|"
+    for reason in Reason:
+        yield f"| `{reason.value}` | {_cell(reason.meaning)} | {_cell(reason.remedy)} |"
 
 
 def event_reference() -> str:

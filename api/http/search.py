@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import structlog
@@ -12,8 +12,10 @@ from litestar.exceptions import HTTPException
 
 from api.http.access import authorize
 from api.http.app import stop_process
+from api.http.bodies import decode_json, read_body
 from api.http.metrics import CONTENT_TYPE, HttpMetrics
 from api.http.problems import Problem, handle_framework_error, handle_problem, problem_response, retry_after
+from api.http.rates import Rates, show_rates
 from ingest.ports import KeyRing
 from learners.search.service import SearchRequest, SearchService
 from schemas.errors import Fatal, Retryable
@@ -23,6 +25,8 @@ log = structlog.get_logger(__name__)
 #: A search is a question and a few attributes.
 MAX_BODY_BYTES = 256 * 1024
 
+_decode_request: Final = msgspec.json.Decoder(SearchRequest).decode
+
 
 def create_search_app(
     service: SearchService,
@@ -30,19 +34,18 @@ def create_search_app(
     metrics: HttpMetrics,
     *,
     waiting: Callable[[], str | None],
+    rates: Rates | None = None,
     on_fatal: Callable[[Fatal], None] = stop_process,
 ) -> Litestar:
     """The application. `waiting`: what the process waits for before it can answer, or None."""
 
+    rates = rates or Rates()
+
     @post("/v1/search", status_code=200)
     async def search(request: Request[Any, Any, Any]) -> Response[bytes]:
-        tenant = authorize(request, keys, "read")
-        body = await request.body()
-        try:
-            asked = msgspec.json.decode(body, type=SearchRequest)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            text = f'expected {{"text": "…", "k": 10, "user": "…"}}: {error}'
-            raise Problem(400, "invalid", text) from error
+        tenant = authorize(request, keys, "read", rates).tenant
+        body = await read_body(request, MAX_BODY_BYTES)
+        asked = decode_json(body, _decode_request, '{"text": "…", "k": 10, "user": "…"}')
         try:
             answer = await service.search(tenant, asked)
         except Retryable as error:
@@ -78,6 +81,8 @@ def create_search_app(
     return Litestar(
         route_handlers=[search, get_health, get_readiness, get_metrics],
         middleware=[metrics.middleware],
+        before_send=[show_rates],
+        after_exception=[metrics.count_unrouted],
         exception_handlers={
             Problem: handle_problem,
             HTTPException: handle_framework_error,
@@ -85,6 +90,7 @@ def create_search_app(
             Exception: handle_unexpected,
         },
         openapi_config=None,
-        request_max_body_size=MAX_BODY_BYTES,
+        # `read_body` answers where the framework would cut the connection.
+        request_max_body_size=None,
         logging_config=None,
     )

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Annotated, Any, Final
 
 import msgspec
-from litestar import Request, Response, get, post
+from litestar import Request, Response, post
 from litestar.handlers import HTTPRouteHandler
 from msgspec import Meta, Struct
 
-from api.http.door import HTTP_DOOR, Door, read_body
+from api.http.bodies import decode_json
+from api.http.door import HTTP_DOOR, Door
+from api.http.methods import get
 from api.http.problems import Problem, retry_after
 from ingest.strict import MAX_NAME_CHARACTERS
 from schemas.codec import seal_event
@@ -27,17 +29,11 @@ class _Ready(Struct, forbid_unknown_fields=True):
     by: Annotated[str, Meta(min_length=1, max_length=MAX_NAME_CHARACTERS)] = "application"
 
 
+_decode_ready: Final = msgspec.json.Decoder(_Ready).decode
+
+
 def serving_routes(door: Door) -> list[HTTPRouteHandler]:
     """The routes of this module."""
-
-    def require_caught_up() -> None:
-        if not door.serving.caught_up:
-            raise Problem(
-                503,
-                "not-ready",
-                "the lifecycle has not been read to its end yet; ask again in a second",
-                headers=retry_after(1.0),
-            )
 
     @get("/v1/serving")
     async def get_serving(request: Request[Any, Any, Any]) -> Response[bytes]:
@@ -45,7 +41,7 @@ def serving_routes(door: Door) -> list[HTTPRouteHandler]:
         unit = request.query_params.get("unit") or None
         if unit is not None and len(unit) > MAX_NAME_CHARACTERS:
             raise Problem(400, "invalid", f"expected a unit of at most {MAX_NAME_CHARACTERS} characters")
-        require_caught_up()
+        door.require_caught_up()
         serving = assign(door.serving.current(tenant), unit)
         return Response(
             msgspec.json.encode(serving),
@@ -55,14 +51,11 @@ def serving_routes(door: Door) -> list[HTTPRouteHandler]:
 
     @post("/v1/versions/{version:str}/ready", status_code=202)
     async def report_ready(request: Request[Any, Any, Any]) -> Response[bytes]:
-        tenant = door.sender(request)
+        tenant = door.sender(request).tenant
         version: str = request.path_params["version"]
-        body = await read_body(request, door.settings.max_body_bytes)
-        try:
-            ready = msgspec.json.decode(body, type=_Ready) if body.strip() else _Ready()
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise Problem(400, "invalid", f'expected {{"by": "<name>"}} or no body: {error}') from error
-        require_caught_up()
+        body = await door.read(request)
+        ready = decode_json(body, _decode_ready, '{"by": "<name>"} or no body') if body.strip() else _Ready()
+        door.require_caught_up()
         known = door.serving.current(tenant).versions.get(version)
         if known is None:
             raise Problem(404, "not-found", f"tenant {tenant!r} has no version {version[:100]!r}")

@@ -11,12 +11,12 @@ from litestar import Request, Response, delete, post
 from litestar.handlers import HTTPRouteHandler
 from msgspec import Raw
 
-from api.http.door import AnyRequest, Door, answer, check_encoding, read_body
-from api.http.events import content_type
+from api.http.bodies import AnyRequest, require_json, unparseable
+from api.http.door import Door, answer
 from api.http.problems import Problem, retry_after
 from ingest import shortcuts
 from ingest.intake import Outcome, Receipt
-from ingest.refusals import DECODER_ERRORS, refuse_json
+from ingest.refusals import DECODER_ERRORS
 from ingest.shortcuts import Shortcut, compose_event, names_of
 from ingest.strict import MAX_NAME_CHARACTERS
 
@@ -45,17 +45,12 @@ def _parse(body: bytes, *, many: bool = False) -> Any:
         what = "an array of JSON objects" if many else "a JSON object"
         raise Problem(400, "unparseable", f"expected {what}: {error}") from error
     except DECODER_ERRORS as error:
-        raise Problem(400, "unparseable", refuse_json(error, field="").message) from error
+        raise unparseable(body, error) from error
 
 
-async def _read_object(request: AnyRequest, max_bytes: int) -> dict[str, Raw]:
-    check_encoding(request)
-    media_type = content_type(request)
-    if media_type != "application/json":
-        raise Problem(
-            415, "unsupported-media-type", f"expected application/json, got {media_type[:100] or 'nothing'!r}"
-        )
-    fields: dict[str, Raw] = _parse(await read_body(request, max_bytes))
+async def _read_object(request: AnyRequest, door: Door) -> dict[str, Raw]:
+    require_json(request)
+    fields: dict[str, Raw] = _parse(await door.read(request))
     return fields
 
 
@@ -91,15 +86,15 @@ def _answer_one(receipt: Receipt, event: bytes) -> Response[bytes]:
 def _one_object_route(door: Door, shortcut: Shortcut) -> HTTPRouteHandler:
     @post(shortcut.path, status_code=202)
     async def send_one(request: Request[Any, Any, Any]) -> Response[bytes]:
-        tenant = door.sender(request)
+        sender = door.sender(request)
         key = idempotency_key(request)
         event = compose_event(
             shortcut,
-            await _read_object(request, door.settings.max_body_bytes),
+            await _read_object(request, door),
             idempotency_key=key,
             mint=door.mint,
         )
-        return _answer_one(await door.take([event], tenant, _headers(request)), event)
+        return _answer_one(await door.take([event], sender, _headers(request)), event)
 
     return send_one
 
@@ -114,40 +109,44 @@ def shortcut_routes(door: Door) -> list[HTTPRouteHandler]:
 
     @post(shortcuts.DOCUMENTS.path, status_code=202)
     async def store_documents(request: Request[Any, Any, Any]) -> Response[bytes]:
-        tenant = door.sender(request)
+        sender = door.sender(request)
         key = idempotency_key(request)
-        fields = await _read_object(request, door.settings.max_body_bytes)
+        fields = await _read_object(request, door)
         if set(fields) != {"documents"}:
             event = compose_event(shortcuts.DOCUMENTS, fields, idempotency_key=key, mint=door.mint)
-            return _answer_one(await door.take([event], tenant, _headers(request)), event)
+            return _answer_one(await door.take([event], sender, _headers(request)), event)
         events = [
             compose_event(
                 shortcuts.DOCUMENTS, one, idempotency_key=f"{key}/{index}" if key else "", mint=door.mint
             )
             for index, one in enumerate(_parse(bytes(fields["documents"]), many=True))
         ]
-        receipt = await door.take(events, tenant, _headers(request))
+        receipt = await door.take(events, sender, _headers(request))
         return answer(
             msgspec.structs.replace(receipt, results=tuple(_as_sent(outcome) for outcome in receipt.results))
         )
 
     @delete("/v1/documents/{document_id:path}", status_code=202)
     async def remove_document(request: Request[Any, Any, Any]) -> Response[bytes]:
-        tenant = door.sender(request)
+        sender = door.sender(request)
         key = idempotency_key(request)
         # From the path as it was sent: only there an escaped slash is part of the id.
         path = request.scope["raw_path"].partition(b"?")[0].decode("ascii", "replace")
         found = _REMOVED.match(path)
         if found is None:
             raise Problem(404, "not-found", f"expected DELETE {shortcuts.REMOVALS.path}, written like this")
-        document_id = unquote(found[1])
+        try:
+            document_id = unquote(found[1], errors="strict")
+        except UnicodeDecodeError as error:
+            text = f"expected percent-encoded UTF-8 in the path, got {found[1][:100]!r}"
+            raise Problem(400, "invalid", text, extensions={"field": "document_id"}) from error
         event = compose_event(
             shortcuts.REMOVALS,
             {"document_id": Raw(msgspec.json.encode(document_id))},
             idempotency_key=key,
             mint=door.mint,
         )
-        return _answer_one(await door.take([event], tenant, _headers(request)), event)
+        return _answer_one(await door.take([event], sender, _headers(request)), event)
 
     return [
         *(_one_object_route(door, shortcut) for shortcut in shortcuts.SINGLE),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from api.processes.boot import Place, run_process, stopping
 from api.processes.identity import code_version, mint_id, now
 from api.processes.keys import key_ring
+from api.processes.measured import MeasuredLog
 from api.processes.serving import serve_until
 from api.settings import Settings
 from schemas.errors import Fatal
@@ -15,6 +16,7 @@ from schemas.errors import Fatal
 if TYPE_CHECKING:
     from infra.kafka.lifecycle import LifecycleTail
     from infra.kafka.producer import KafkaEventLog
+    from ingest.keys import IssuedKeys
 
 #: What requests under way get beyond the log's own deadline, before the process ends without them.
 _GRACE_S: Final = 2.0
@@ -28,26 +30,30 @@ async def main(settings: Settings, place: Place) -> None:
 
     told = stopping()
     await ensure_topics(settings.kafka)
+    keys = key_ring(settings)
     async with (
-        LifecycleTail(settings.kafka.bootstrap) as lifecycle,
+        LifecycleTail(settings.kafka.bootstrap, on_event=keys.take) as lifecycle,
         KafkaEventLog(
             settings.kafka.bootstrap,
             deadline_s=settings.ingest.deadline_s,
             max_in_flight_bytes=settings.ingest.max_in_flight_bytes,
         ) as log,
     ):
-        await serve_api(settings, lifecycle, log, told)
+        await serve_api(settings, lifecycle, log, keys, told)
 
 
 async def serve_api(
-    settings: Settings, lifecycle: LifecycleTail, log: KafkaEventLog, told: asyncio.Event
+    settings: Settings, lifecycle: LifecycleTail, log: KafkaEventLog, keys: IssuedKeys, told: asyncio.Event
 ) -> None:
-    """Serve until `told`. Raises Fatal once the log takes nothing more or the lifecycle cannot be followed.
+    """Serve until `told`; `keys` must listen to `lifecycle`.
 
+    Raises Fatal once the log takes nothing more or the lifecycle cannot be followed.
     The request that met it is answered (503) before; a new process can do what this one no longer can.
     """
     from api.http.app import create_app, stop_process
     from api.http.metrics import HttpMetrics
+    from infra.clickhouse.rejected import AnalystRejected
+    from infra.kafka.gate import GatedEventLog
 
     fatal: list[Fatal] = []
     loop = asyncio.get_running_loop()
@@ -67,17 +73,20 @@ async def serve_api(
         except Fatal as error:
             end(error)
 
+    keys.follow(lambda: lifecycle.caught_up)
     metrics = HttpMetrics()
     metrics.watch(in_flight_bytes=lambda: log.in_flight_bytes)
+    rejected = AnalystRejected(settings.clickhouse)
     app = create_app(
-        event_log=log,
-        keys=key_ring(settings),
+        event_log=MeasuredLog(GatedEventLog(log, lifecycle), metrics.registry),
+        keys=keys,
         serving=lifecycle,
         settings=settings.ingest,
         now=now,
         mint=mint_id,
         code_version=code_version(),
         metrics=metrics,
+        rejected=rejected,
         on_fatal=end,
     )
     following = asyncio.create_task(follow(), name="follow-lifecycle")
@@ -86,6 +95,7 @@ async def serve_api(
     finally:
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
+        await rejected.__aexit__()
         for timer in at_last:
             timer.cancel()
     if fatal:

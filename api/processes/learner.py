@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from api.processes.boot import Place, run_process, stopping
 from api.processes.identity import mint_id, now
+from api.processes.measured import watch_disk
 from api.processes.serving import serve_until
 from api.settings import Settings
 
@@ -89,6 +90,7 @@ async def main(settings: Settings, place: Place) -> None:
                 RollingSteps(settings.learner, journal, ClickHouseUnitMeasures(client, folds.committed)),
             )
             registry = CollectorRegistry()
+            watch_disk(place.data, registry)
             steps = make_metric(telemetry.LEARNER_STEPS, registry)
             steps_seen = 0
             stage = make_metric(telemetry.LEARNER_STAGE, registry)

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import os
+from typing import TYPE_CHECKING
 
 import structlog
 
 from api.processes.boot import Place, run_process, stopping
 from api.processes.identity import now
 from api.processes.keys import key_ring
+from api.processes.measured import MeasuredLog, watch_disk
 from api.processes.serving import serve_until
 from api.settings import Settings
+
+if TYPE_CHECKING:
+    from schemas.envelope import Event
+    from schemas.lifecycle_state import Outcome
+    from schemas.tenant_state import LifecycleState
 
 log = structlog.get_logger(__name__)
 
@@ -21,7 +28,9 @@ async def main(settings: Settings, place: Place) -> None:
     from aiokafka import AIOKafkaProducer
 
     from api.http.metrics import HttpMetrics
+    from api.http.rates import Rates
     from api.http.search import create_search_app
+    from infra.kafka.gate import GatedEventLog
     from infra.kafka.lifecycle import KafkaLifecycleLog, LifecycleTail
     from infra.kafka.log import ensure_topics
     from infra.kafka.producer import KafkaEventLog
@@ -31,12 +40,20 @@ async def main(settings: Settings, place: Place) -> None:
     from learners.search.service import SearchService
     from schemas.codec import decode_event
     from schemas.errors import Fatal, Rejectable
-    from schemas.topics import DOCUMENTS
+    from schemas.topics import DOCUMENTS, PLATFORM
 
     told = stopping()
+    metrics = HttpMetrics()
+    watch_disk(place.data, metrics.registry)
     await ensure_topics(settings.kafka)
     bootstrap = settings.kafka.bootstrap
     services: list[SearchService] = []
+    keys = key_ring(settings)
+
+    def take_lifecycle(event: Event, outcome: Outcome, state: LifecycleState) -> None:
+        keys.take(event, outcome, state)
+        if services:
+            services[0].wake()
 
     def take_document(partition: int, offset: int, value: bytes) -> None:
         try:
@@ -52,16 +69,15 @@ async def main(settings: Settings, place: Place) -> None:
             KafkaEventLog(
                 bootstrap, deadline_s=settings.search.report_deadline_s, client_id="search"
             ) as event_log,
-            LifecycleTail(
-                bootstrap, on_event=lambda *_: services[0].wake() if services else None
-            ) as lifecycle,
+            LifecycleTail(bootstrap, on_event=take_lifecycle) as lifecycle,
         ):
+            keys.follow(lambda: lifecycle.caught_up)
             service = SearchService(
                 settings.search,
                 Artifacts(place.data / settings.artifacts.directory),
                 KafkaLifecycleLog(lifecycle, producer),
                 lifecycle.current,
-                KafkaEventSink(event_log),
+                KafkaEventSink(MeasuredLog(GatedEventLog(event_log, lifecycle), metrics.registry)),
                 others_say_ready=frozenset(
                     name for name, tenant in settings.tenants.items() if tenant.ready_by == "application"
                 ),
@@ -81,10 +97,19 @@ async def main(settings: Settings, place: Place) -> None:
                 def check() -> None:
                     if documents.failure or lifecycle.failure:
                         raise Fatal("documents or lifecycle can no longer be followed")
+                    now_there = lifecycle.current(PLATFORM).partitions.get(DOCUMENTS, 0)
+                    if now_there > len(documents.position):
+                        raise Fatal(f"documents has {now_there} partitions now: this process reads them anew")
 
                 maintaining = asyncio.create_task(service.maintain(tenants, check), name="maintain")
                 maintaining.add_done_callback(lambda _: told.set())
-                app = create_search_app(service, key_ring(settings), HttpMetrics(), waiting=waiting)
+                app = create_search_app(
+                    service,
+                    keys,
+                    metrics,
+                    waiting=waiting,
+                    rates=Rates(max_requests_per_s=settings.ingest.max_requests_per_s),
+                )
                 address = settings.search_http
                 await serve_until(app, address.host, address.port, told)
                 if maintaining.done():

@@ -16,10 +16,20 @@ from schemas.errors import Fatal, RatchetError, Reason, Rejectable, Retryable
 
 
 class Databases(Struct, frozen=True):
-    """Names of the two databases: storage, and the views that are promised."""
+    """Names of the two databases: storage, and the views that are promised; and the cluster they lie on."""
 
     store: str = "ratchet_store"
     views: str = "ratchet"
+    cluster: str = ""  #: '' is one server
+
+    @property
+    def on_cluster(self) -> str:
+        """What a statement that makes, changes or drops something says after its name."""
+        return f" ON CLUSTER '{self.cluster}'" if self.cluster else ""
+
+    def stored(self, table: str) -> str:
+        """The table that holds the rows themselves: on a cluster the one below the Distributed table."""
+        return f"{self.store}.{table}_local" if self.cluster else f"{self.store}.{table}"
 
 
 LIVE: Final = Databases()
@@ -29,6 +39,17 @@ _SETTINGS: Final[dict[str, Any]] = {
     "do_not_merge_across_partitions_select_final": 1,
     "insert_deduplicate": 0,
     "async_insert": 0,
+}
+
+#: On a cluster: an insert that returned is on its shard, on most replicas, and whoever reads sees it.
+_CLUSTER_SETTINGS: Final[dict[str, Any]] = {
+    "distributed_foreground_insert": 1,
+    "insert_quorum": "auto",
+    "insert_quorum_parallel": 0,
+    "select_sequential_consistency": 1,
+    # a subquery of a view reads whole tables, not the part on its shard
+    "distributed_product_mode": "global",
+    "optimize_skip_unused_shards": 1,
 }
 
 # Error codes of ClickHouse (src/Common/ErrorCodes.cpp) by what they ask for.
@@ -71,6 +92,11 @@ _WRONG_STORE: Final = frozenset(
 )
 
 
+def living(settings: ClickHouseSettings) -> Databases:
+    """The living store of these settings."""
+    return Databases(cluster=settings.cluster)
+
+
 def open_client(settings: ClickHouseSettings, *, timeout_s: float = 60.0) -> Client:
     """A synchronous client without a session: usable from many threads. Raises Retryable, Fatal."""
     parts = urlsplit(settings.url)
@@ -87,7 +113,7 @@ def open_client(settings: ClickHouseSettings, *, timeout_s: float = 60.0) -> Cli
                 compress=False,  # the store is near; compressing costs more than it saves
                 send_receive_timeout=timeout_s,
                 autogenerate_session_id=False,
-                settings=_SETTINGS,
+                settings=_SETTINGS | (_CLUSTER_SETTINGS if settings.cluster else {}),
             ),
         )
     except Exception as error:

@@ -24,9 +24,12 @@ async def report_lag(
     interval_s: float,
     now: Callable[[], dt.datetime],
     observe: Callable[[Progress], None] = lambda _: None,
+    writes: Callable[[], bool] = lambda: True,
     databases: Databases = LIVE,
 ) -> None:
     """Write the progress every `interval_s`, for ever; cancel it to stop. `observe` gets what was read.
+
+    `writes`: whether it is this worker's to write now; of several one is enough.
 
     A round that fails is left out: the age of the last row in `lag` shows it.
     """
@@ -34,7 +37,8 @@ async def report_lag(
         try:
             read = await progress.read()
             observe(read)
-            await asyncio.to_thread(write_lag, client, read, now(), databases)
+            if writes():
+                await asyncio.to_thread(write_lag, client, read, now(), databases)
         except Retryable as error:
             log.warning("lag not reported", extra={"why": str(error)})
         await asyncio.sleep(interval_s)

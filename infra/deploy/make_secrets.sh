@@ -23,9 +23,12 @@ cat > "$directory/clickhouse_users.xml" <<XML
     <profiles>
         <writer>
             <default_normal_view_sql_security>DEFINER</default_normal_view_sql_security>
+            <distributed_product_mode>global</distributed_product_mode>
         </writer>
         <analyst>
             <readonly>2</readonly>
+            <!-- On a cluster a subquery of a view reads whole tables; on one server this says nothing. -->
+            <distributed_product_mode>global</distributed_product_mode>
             <max_execution_time>60</max_execution_time>
         </analyst>
     </profiles>

@@ -18,7 +18,7 @@ from schemas.envelope import Event
 from schemas.errors import Rejectable, Retryable
 from schemas.lifecycle_state import Outcome, apply
 from schemas.tenant_state import LifecycleState
-from schemas.topics import LIFECYCLE, record_key
+from schemas.topics import LIFECYCLE, PLATFORM, record_key
 
 log = logging.getLogger(__name__)
 
@@ -78,8 +78,8 @@ class LifecycleTail:
         return self._states.get(tenant, _EMPTY)
 
     def tenants(self) -> Sequence[str]:
-        """Tenants that have a lifecycle."""
-        return tuple(self._states)
+        """Tenants that have a lifecycle; what concerns all of them is nobody's."""
+        return tuple(tenant for tenant in self._states if tenant != PLATFORM)
 
     async def wait_caught_up(self) -> None:
         """Return once all that was in the log at start is read. Raises Fatal if reading ended."""

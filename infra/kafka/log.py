@@ -13,11 +13,15 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from infra.settings import KafkaSettings
 from schemas.errors import Fatal, Retryable
-from schemas.topics import TOPICS
+from schemas.topics import GROWABLE, TOPICS, Topic
 from streams.ports import Message, Offsets
 
 #: What keeps a record for ever.
 _NEVER_FORGET: Final = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
+#: How large a record, or a batch of records, may be.
+_WIDTH: Final = "max.message.bytes"
+#: `config_source` of what was set for the topic itself (KIP-226).
+_OF_THE_TOPIC: Final = 1
 _FETCH_BYTES: Final = 16 * 1024 * 1024
 _READ_RECORDS: Final = 5_000
 
@@ -26,7 +30,7 @@ async def ensure_topics(settings: KafkaSettings) -> list[str]:
     """Create the topics that are missing and check the others; the names of those created.
 
     Idempotent. Raises Fatal if a topic deletes records (unless `allow_forgetting`) or has another number of
-    partitions than `schemas.topics` (keys would move); Retryable if no broker answers.
+    partitions than `schemas.topics` says (one that may grow: fewer); Retryable if no broker answers.
     """
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap)
     try:
@@ -37,6 +41,7 @@ async def ensure_topics(settings: KafkaSettings) -> list[str]:
     try:
         created = await _create_missing(admin, settings.replication)
         await _check_partitions(admin)
+        await _widen(admin)
         if not settings.allow_forgetting:
             await _check_retention(admin)
         return created
@@ -52,7 +57,7 @@ async def _create_missing(admin: AIOKafkaAdminClient, replication: int) -> list[
     if replication >= 3:
         configs["min.insync.replicas"] = "2"
     missing = [
-        NewTopic(topic.name, topic.partitions, replication, topic_configs=configs)
+        NewTopic(topic.name, topic.partitions, replication, topic_configs=configs | _widths(topic))
         for topic in TOPICS
         if topic.name not in present
     ]
@@ -68,20 +73,56 @@ async def _create_missing(admin: AIOKafkaAdminClient, replication: int) -> list[
     return created
 
 
+def _widths(topic: Topic) -> dict[str, str]:
+    """The configuration of a topic whose records may be larger than Kafka lets them be unless told."""
+    usual = Topic.__struct_defaults__[-1]
+    return {} if topic.max_record_bytes == usual else {_WIDTH: str(topic.max_record_bytes)}
+
+
+async def _widen(admin: AIOKafkaAdminClient) -> None:
+    """Let topics that an older version made take records of today's size. Raises Fatal if Kafka refuses."""
+    wanted = {topic.name: widths[_WIDTH] for topic in TOPICS if (widths := _widths(topic))}
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in wanted]
+    for response in await admin.describe_configs(resources):
+        for _code, _text, _type, name, entries in response.resources:
+            values = {entry[0]: entry[1] for entry in entries}
+            if int(values.get(_WIDTH) or 0) >= int(wanted[name]):
+                continue
+            # what is not named would go back to its default
+            own = {entry[0]: entry[1] for entry in entries if entry[3] == _OF_THE_TOPIC}
+            changed = ConfigResource(ConfigResourceType.TOPIC, name, own | {_WIDTH: wanted[name]})
+            for answer in await admin.alter_configs([changed]):
+                for code, text, *_ in answer.resources:
+                    if code:
+                        raise Fatal(
+                            f"Kafka refuses to let topic {name!r} take larger records "
+                            f"({for_code(code).__name__} {text or ''}): run `kafka-configs --alter "
+                            f"--topic {name} --add-config {_WIDTH}={wanted[name]}`"
+                        )
+
+
 async def _check_partitions(admin: AIOKafkaAdminClient) -> None:
     # A topic is known to all brokers only a moment after it was created.
-    names = [topic.name for topic in TOPICS]
     for _ in range(50):
-        found = {t["topic"]: len(t["partitions"]) for t in await admin.describe_topics(names)}
+        found = await describe_partitions(admin)
         if all(found.get(topic.name) for topic in TOPICS):
             break
         await asyncio.sleep(0.1)
     for topic in TOPICS:
-        if found.get(topic.name) != topic.partitions:
-            raise Fatal(
-                f"topic {topic.name!r} has {found.get(topic.name, 0)} partitions, not {topic.partitions}: "
-                "keys would leave the partition of their earlier records; copy the log into a new topic"
-            )
+        there = found.get(topic.name, 0)
+        if there == topic.partitions or (there > topic.partitions and topic.name in GROWABLE):
+            continue
+        raise Fatal(
+            f"topic {topic.name!r} has {there} partitions, not {topic.partitions}: keys are not where they "
+            "are looked for; copy the log into a new topic"
+            + (f", or run `ratchet topics grow {topic.name}`" if topic.name in GROWABLE else "")
+        )
+
+
+async def describe_partitions(admin: AIOKafkaAdminClient) -> dict[str, int]:
+    """Topic of ours → how many partitions it has; one that does not exist is left out or 0."""
+    described = await admin.describe_topics([topic.name for topic in TOPICS])
+    return {one["topic"]: len(one["partitions"]) for one in described}
 
 
 async def _check_retention(admin: AIOKafkaAdminClient) -> None:
@@ -108,29 +149,49 @@ class KafkaLogReader:
         """Partition → offset after the last record. Raises Retryable."""
         consumer = await _started(self._bootstrap)
         try:
-            ends = await consumer.end_offsets(_partitions(topic))
+            ends = await consumer.end_offsets(await _partitions(consumer, topic))
         except KafkaError as error:
             raise Retryable(f"reading end offsets of {topic}: {error!r}") from error
         finally:
             await consumer.stop()
         return {tp.partition: int(end) for tp, end in sorted(ends.items())}
 
-    async def read(self, topic: str, until: Offsets) -> AsyncIterator[list[Message]]:
-        """Records from the beginning up to `until`, a partition after another. Raises Retryable, Fatal."""
-        wanted = [TopicPartition(topic, p) for p, end in sorted(until.items()) if end > 0]
+    async def offsets_at(self, topic: str, timestamp_ms: int) -> dict[int, int]:
+        """Partition → offset of the first record that came at `timestamp_ms` (since 1970) or later.
+
+        The end of a partition where none did. Times are those of the topic: the broker's when it appended,
+        or the producer's where the topic says so. Raises Retryable.
+        """
+        ends = await self.end_offsets(topic)
+        consumer = await _started(self._bootstrap)
+        try:
+            found = await consumer.offsets_for_times({TopicPartition(topic, p): timestamp_ms for p in ends})
+        except KafkaError as error:
+            raise Retryable(f"reading offsets of {topic} by time: {error!r}") from error
+        finally:
+            await consumer.stop()
+        return ends | {tp.partition: int(at.offset) for tp, at in found.items() if at is not None}
+
+    async def read(
+        self, topic: str, until: Offsets, since: Offsets | None = None
+    ) -> AsyncIterator[list[Message]]:
+        """Records from `since` (0) up to `until`, a partition after another. Raises Retryable, Fatal."""
+        start = since or {}
+        wanted = [TopicPartition(topic, p) for p, end in sorted(until.items()) if end > start.get(p, 0)]
         if not wanted:
             return
         consumer = await _started(self._bootstrap)
         try:
             for tp, first in (await consumer.beginning_offsets(wanted)).items():
-                if first > 0:
+                if first > start.get(tp.partition, 0):
                     raise Fatal(
                         f"{topic}, partition {tp.partition}, begins at offset {first}: the log has forgotten "
-                        "what came before; nothing can be folded from it"
+                        "what came before; nothing can be folded from it without a backup "
+                        "(`ratchet rebuild --from-backup DIR`)"
                     )
             for tp in wanted:
                 consumer.assign([tp])
-                consumer.seek(tp, 0)
+                consumer.seek(tp, start.get(tp.partition, 0))
                 end = until[tp.partition]
                 while await consumer.position(tp) < end:
                     fetched = await consumer.getmany(tp, timeout_ms=1000, max_records=_READ_RECORDS)
@@ -185,8 +246,8 @@ class GroupProgress:
         know the group's offsets (yet) is no answer: it would look as if nothing had ever been committed.
         """
         consumer = self._entered()
-        partitions = [tp for topic in TOPICS for tp in _partitions(topic.name)]
         try:
+            partitions = await _partitions(consumer, *(topic.name for topic in TOPICS))
             # asked for by name, each has an answer, -1 where nothing was committed
             committed = await self._admin.list_consumer_group_offsets(self._group, partitions=partitions)
             ends = await consumer.end_offsets(partitions)
@@ -247,10 +308,13 @@ async def _started(bootstrap: str) -> AIOKafkaConsumer:
     return consumer
 
 
-def _partitions(topic: str) -> list[TopicPartition]:
-    """As declared: `ensure_topics` has checked that they are there."""
-    (declared,) = (one for one in TOPICS if one.name == topic)
-    return [TopicPartition(topic, number) for number in range(declared.partitions)]
+async def _partitions(consumer: AIOKafkaConsumer, *topics: str) -> list[TopicPartition]:
+    """As many as there are now: the broker knows, and no cache is asked. Raises Retryable."""
+    cluster = await consumer._client.fetch_all_metadata()
+    found = {topic: cluster.partitions_for_topic(topic) or () for topic in topics}
+    if missing := [topic for topic, numbers in found.items() if not numbers]:
+        raise Retryable(f"topic {missing[0]!r} is not there (yet); create the topics first")
+    return [TopicPartition(topic, number) for topic, numbers in found.items() for number in sorted(numbers)]
 
 
 def _message(record: Any) -> Message:

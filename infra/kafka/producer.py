@@ -91,8 +91,8 @@ class KafkaEventLog:
             "max_request_size": 1024 * 1024,
             "request_timeout_ms": 30_000,
         }
-        #: Kafka's own limit, less what a batch and a record add.
-        self._max_record_bytes = 1024 * 1024 - 512
+        #: Topic → its own limit, less what a batch and a record add.
+        self._max_record_bytes = {topic.name: topic.max_record_bytes - 512 for topic in TOPICS}
         self._producer: AIOKafkaProducer | None = None
         self._lanes: dict[tuple[str, int], Lane] = {}
         #: Appends that Kafka has not answered whole, and their bytes.
@@ -188,11 +188,12 @@ class KafkaEventLog:
         for event in events:
             key, value = record_key(event.tenant, event.subject), encode_event(event)
             length = len(key) + len(value)
-            if length > self._max_record_bytes:
-                results.append(_too_large(length, self._max_record_bytes))
+            topic = BY_NAME[event.type].topic
+            if length > self._max_record_bytes[topic]:
+                results.append(_too_large(length, self._max_record_bytes[topic]))
                 continue
             size_bytes += length
-            lane = self._lane(producer, BY_NAME[event.type].topic, key)
+            lane = self._lane(producer, topic, key)
             handed, records = by_lane.get(lane) or by_lane.setdefault(lane, (handover.begin(), []))
             records.append(Packed(key, value, int(event.recordedtime.timestamp() * 1000)))
             results.append(handed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from infra.kafka.producer import KafkaEventLog
+from ingest.ports import EventLog
 from schemas.envelope import Event
 from schemas.errors import Retryable
 
@@ -15,7 +15,7 @@ class KafkaEventSink:
     Serves as `EventSink` of the learners and as `RejectedLog` of the streams.
     """
 
-    def __init__(self, log: KafkaEventLog) -> None:
+    def __init__(self, log: EventLog) -> None:
         self._log = log
 
     async def append(self, events: Sequence[Event]) -> None:

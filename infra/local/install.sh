@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the virtual environment and fetches the broker: all that needs a package registry happens here.
+# Makes the virtual environment, fetches the broker and promtool: all that needs a registry happens here.
 #   install.sh PYTHON VENV
 set -euo pipefail
 python=$1 venv=$2
@@ -23,5 +23,6 @@ echo "installing into $venv (Python $version) …"
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
 "$venv/bin/uv" pip install --quiet --system-certs --compile-bytecode --python "$venv/bin/python" -c constraints.txt -e '.[local,learn,dev]' -e api/client
 "$venv/bin/python" -P -m infra.local.broker fetch
+bash infra/local/promtool.sh "$venv/bin"
 echo "$((SECONDS - started))" > "$venv/.installed"
 echo "installed in $((SECONDS - started)) s"

@@ -17,7 +17,7 @@ from rich.console import Console
 from tests.bench.figures import Result, machine, print_table, save
 from tests.bench.stack import OUTPUT, BenchError
 
-BENCHES: Final = ("ingest", "fold", "seen", "answers", "memory")
+BENCHES: Final = ("ingest", "fold", "visible", "rebuild", "state", "workers", "sizes", "answers", "memory")
 
 
 def main() -> int:

@@ -22,7 +22,7 @@ import uvloop
 from msgspec import Struct
 
 from tests.bench.connection import Connection
-from tests.bench.traffic import event_requests, search_requests, serving_requests
+from tests.bench.traffic import Late, event_requests, search_requests, serving_requests
 
 
 class Latency(Struct, frozen=True):
@@ -108,9 +108,17 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--requests", type=int, required=True)
     parser.add_argument("--rate", type=float, default=0.0, help="requests per second; 0: as fast as answered")
+    parser.add_argument("--ids", choices=("time", "random"), default="time", help="of queries and events")
+    parser.add_argument(
+        "--stored", type=int, default=0, help="queries of a filled store that get late feedback"
+    )
+    parser.add_argument(
+        "--late-every", type=int, default=6, help="stories from one late feedback to the next"
+    )
     options = parser.parse_args()
     if options.kind == "events":
-        requests = event_requests(options.url, options.key, options.requests, options.each)
+        late = Late(options.late_every, options.stored) if options.stored else None
+        requests = event_requests(options.url, options.key, options.requests, options.each, options.ids, late)
     else:
         make = serving_requests if options.kind == "serving" else search_requests
         requests = make(options.url, options.key, options.requests)

@@ -1,6 +1,6 @@
-"""Sends single events at a steady rate and polls for some of them until they can be seen.
+"""Sends events at a steady rate and polls for some of them until they can be seen.
 
-python -P -m tests.bench.probe --url URL --key KEY --store URL --user U --password P --rate 500 --seconds 20
+python -P -m tests.bench.probe --url URL --key KEY --store URL --user U --password P --rate 2000 --seconds 60
 
 Prints one line of JSON: `Seen`. The clock of an event starts when its 202 came and ends when the answer to a
 poll that contains it came; polls are 20 ms apart, and one asks for all that are waited for.
@@ -23,7 +23,7 @@ from msgspec import Struct
 from tests.bench.connection import Connection, request_bytes
 from tests.bench.load import Latency, order_statistics
 from tests.bench.stack import TENANT
-from tests.bench.traffic import ONE, Sent, stories
+from tests.bench.traffic import BATCH, Sent, stories
 
 _CONNECTIONS = 32
 _POLL_S = 0.02
@@ -54,23 +54,38 @@ class Probe:
         self.delays_s: list[float] = []
         self.polls = 0
 
-    async def send(self, url: str, key: str, events: Sequence[Sent], rate_per_s: float, every: int) -> float:
-        """Send all, each at its time; wait for every `every`th. Returns the seconds that it took."""
+    async def send(
+        self, url: str, key: str, events: Sequence[Sent], *, rate_per_s: float, each: int, every: int
+    ) -> float:
+        """Send all, `each` a request, each request at its time; wait for every `every`th event.
+
+        Returns the seconds that it took.
+        """
+        groups = [events[start : start + each] for start in range(0, len(events), each)]
         requests = [
-            request_bytes("POST", f"{url}/v1/events", f"Bearer {key}", event.body, ONE) for event in events
+            request_bytes(
+                "POST",
+                f"{url}/v1/events",
+                f"Bearer {key}",
+                b"[" + b",".join(event.body for event in group) + b"]",
+                BATCH,
+            )
+            for group in groups
         ]
         numbers: Iterator[int] = iter(range(len(requests)))
         started = time.perf_counter()
 
         async def work(connection: Connection) -> None:
             for number in numbers:
-                await asyncio.sleep(started + number / rate_per_s - time.perf_counter())
+                await asyncio.sleep(started + number * each / rate_per_s - time.perf_counter())
                 status, body = await connection.exchange(requests[number])
                 if status != 202:
                     raise ConnectionError(f"expected 202, got {status}: {body[:500]!r}")
-                if number % every == 0:
-                    event = events[number]
-                    self._waiting[event.event_id] = (event.query_id, time.perf_counter())
+                accepted = time.perf_counter()
+                for place in range(number * each, number * each + len(groups[number])):
+                    if place % every == 0:
+                        event = events[place]
+                        self._waiting[event.event_id] = (event.query_id, accepted)
 
         await asyncio.gather(*[work(await Connection.open(url)) for _ in range(_CONNECTIONS)])
         self._sending = False
@@ -112,7 +127,15 @@ async def run(options: argparse.Namespace) -> Seen:
     probe = Probe(options.store, f"{options.user}:{options.password}", options.table)
     cpu = time.process_time()
     seconds, _ = await asyncio.gather(
-        probe.send(options.url, options.key, events, options.rate, options.every), probe.poll()
+        probe.send(
+            options.url,
+            options.key,
+            events,
+            rate_per_s=options.rate,
+            each=options.each,
+            every=options.every,
+        ),
+        probe.poll(),
     )
     return Seen(
         sent=len(events),
@@ -130,9 +153,10 @@ def main() -> None:
     for name in ("--url", "--key", "--store", "--user", "--password"):
         parser.add_argument(name, required=True)
     parser.add_argument("--table", default="ratchet.events")
-    parser.add_argument("--rate", type=float, default=500.0)
-    parser.add_argument("--seconds", type=float, default=20.0)
-    parser.add_argument("--every", type=int, default=25, help="wait for every nth event")
+    parser.add_argument("--rate", type=float, default=2000.0)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--each", type=int, default=10, help="events in a request")
+    parser.add_argument("--every", type=int, default=100, help="wait for every nth event")
     seen = uvloop.run(run(parser.parse_args()))
     sys.stdout.buffer.write(msgspec.json.encode(seen) + b"\n")
 

@@ -76,13 +76,15 @@ def clean_environment() -> dict[str, str]:
 
 
 @contextmanager
-def running_stack(name: str, *, learn: bool = False) -> Iterator[Stack]:
+def running_stack(name: str, *, learn: bool = False, settings: str = "") -> Iterator[Stack]:
     """A fresh stack, tied to this process: it is stopped in any case, and its directory removed.
 
-    Raises BenchError if it does not start; its directory, with its logs, is left then.
+    `settings`: its ratchet.toml. Raises BenchError if it does not start; its directory, with its logs, is
+    left then.
     """
     OUTPUT.mkdir(parents=True, exist_ok=True)
     directory = Path(tempfile.mkdtemp(prefix=f"run-{name}-", dir=OUTPUT)).resolve()
+    (directory / "ratchet.toml").write_text(settings)
     command = [sys.executable, "-P", "-m", "api.cli", "-C", str(directory), "up", "--tied"]
     with (directory / "up.log").open("wb") as output:
         tied = subprocess.Popen(

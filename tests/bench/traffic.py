@@ -1,15 +1,16 @@
-"""What the generator sends: stories of a question, its list of ten and a click, with ids that follow time."""
+"""What the generator sends: stories of a question, its list of ten and a click."""
 
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import json
 import os
 import time
 from collections.abc import Iterator, Mapping
 from itertools import count, cycle, islice
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from msgspec import Struct
 
@@ -22,6 +23,26 @@ ONE: Final = "application/cloudevents+json"
 _SOURCE: Final = "urn:bench"
 _DATA: Final = Path(infra.demo.__file__).parent / "data" / "banking77_faq"
 _HITS: Final = 10
+Ids = Literal["time", "random"]
+#: Time of the first query of a filled store; one follows every millisecond.
+STORED_SINCE_MS: Final = 1_750_000_000_000
+#: `stored_id` as ClickHouse computes it, of a column `number`.
+STORED_ID: Final[dict[Ids, str]] = {
+    "random": "lower(hex(MD5(toString(number))))",
+    "time": (
+        "concat(substring(lower(leftPad(hex(toUInt64(1750000000000 + number)), 12, '0')) AS ms, -12, 8), "
+        "'-', "
+        "substring(ms, -4), '-7', substring(lower(hex(MD5(toString(number)))) AS digest, 1, 3), "
+        "'-8', substring(digest, 4, 3), '-', substring(digest, 7, 12))"
+    ),
+}
+
+
+class Late(Struct, frozen=True):
+    """Feedback for old queries: after each `every`th story one, for one of `stored` queries."""
+
+    every: int
+    stored: int
 
 
 class Sent(Struct, frozen=True):
@@ -32,12 +53,19 @@ class Sent(Struct, frozen=True):
     body: bytes
 
 
-def stories() -> Iterator[Sent]:
-    """Events without end: asked, served, clicked; every id is unique and ids of later queries are greater."""
+def stories(ids: Ids = "time", late: Late | None = None) -> Iterator[Sent]:
+    """Events without end: asked, served, clicked; every id is unique.
+
+    With ids that follow time, later queries have greater ones; random ones are as clients make them up. Of
+    `late` some clicks are on queries that were stored long before.
+    """
     asked = questions()
     start_ms = time.time_ns() // 1_000_000
     for number in count():
-        query_id, retrieval_id, click_id = (uuid7(start_ms + number, os.urandom(10)) for _ in range(3))
+        if ids == "time":
+            query_id, retrieval_id, click_id = (uuid7(start_ms + number, os.urandom(10)) for _ in range(3))
+        else:
+            query_id, retrieval_id, click_id = (os.urandom(16).hex() for _ in range(3))
         hits = [
             {"document_id": f"doc-{(number * 7 + rank) % 385}", "rank": rank, "score": round(0.9**rank, 4)}
             for rank in range(1, _HITS + 1)
@@ -49,6 +77,19 @@ def stories() -> Iterator[Sent]:
         yield _sent(query_id, query_id, "query.asked", question)
         yield _sent(query_id, retrieval_id, "retrieval.served", served | {"pipeline_version": "1.0.0"})
         yield _sent(query_id, click_id, "feedback.given", click)
+        if late is not None and number % late.every == 0:
+            earlier = stored_id(ids, int.from_bytes(os.urandom(6)) % late.stored)
+            thumb = {"query_id": earlier, "kind": "thumb", "value": 1}
+            yield _sent(earlier, os.urandom(16).hex(), "feedback.given", thumb)
+
+
+def stored_id(ids: Ids, number: int) -> str:
+    """The id of the query that a filled store has under this number; `STORED_ID` is the same in SQL."""
+    digest = hashlib.md5(str(number).encode(), usedforsecurity=False).hexdigest()
+    if ids == "random":
+        return digest
+    ms = f"{STORED_SINCE_MS + number:012x}"
+    return f"{ms[:8]}-{ms[8:]}-7{digest[:3]}-8{digest[3:6]}-{digest[6:18]}"
 
 
 def _sent(query_id: str, event_id: str, kind: str, data: Mapping[str, object]) -> Sent:
@@ -63,9 +104,11 @@ def _sent(query_id: str, event_id: str, kind: str, data: Mapping[str, object]) -
     return Sent(query_id, event_id, json.dumps(event, separators=(",", ":")).encode())
 
 
-def event_requests(url: str, key: str, requests: int, each: int) -> list[bytes]:
+def event_requests(
+    url: str, key: str, requests: int, each: int, ids: Ids = "time", late: Late | None = None
+) -> list[bytes]:
     """Requests with `each` events; a request of one is a single CloudEvent."""
-    events = stories()
+    events = stories(ids, late)
     made = []
     for _ in range(requests):
         bodies = [event.body for event in islice(events, each)]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import resource
+import secrets
 import signal
 import subprocess
 import sys
@@ -13,10 +15,12 @@ from pathlib import Path
 import httpx
 import msgspec
 import numpy as np
+import psutil
 import pytest
 from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError
 
 from infra.clickhouse.engine import EngineSettings
+from infra.clickhouse.engine.inserts import Target, find_target
 from tests.engine_process import EngineProcess, settings_for, start_command
 from tests.live_services import free_ports, wait_for, wait_until
 
@@ -116,6 +120,40 @@ def test_kill_9_loses_no_acknowledged_batch(tmp_path: Path) -> None:
         assert len(acknowledged) >= 2 * (SEEN_BATCHES - 1)
         assert whole >= set(acknowledged)
         assert process.stop() == 0
+
+
+def test_what_the_storage_refuses_is_never_acknowledged(tmp_path: Path) -> None:
+    """As on a full disk: no file of the engine may grow beyond a page."""
+    with EngineProcess(settings_for(tmp_path / "engine")) as engine:
+        engine.ask(
+            "CREATE TABLE t (a UInt64, b String, CONSTRAINT small CHECK a < 9) ENGINE MergeTree ORDER BY a"
+        )
+        process = psutil.Process(engine.process.pid)
+        before = process.rlimit(resource.RLIMIT_FSIZE)
+        process.rlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+        rows = "".join(f"1\t{secrets.token_hex(50)}\n" for _ in range(1000))
+        refused = engine.ask(f"INSERT INTO t (a, b) FORMAT TabSeparated\n{rows}")
+        assert refused.status_code == 500, refused.text
+        process.rlimit(resource.RLIMIT_FSIZE, before)
+        assert engine.ask("SELECT count() FROM t").text == "0\n"
+        violated = engine.ask("INSERT INTO t FORMAT TabSeparated\n3\tfits\n10\tdoes not\n")
+        assert violated.headers["x-clickhouse-exception-code"] == "469", violated.text
+        assert engine.ask(f"INSERT INTO t (a, b) FORMAT TabSeparated\n{rows}").status_code == 200
+        assert engine.ask("SELECT count() FROM t").text == "1000\n"
+
+
+@pytest.mark.parametrize(
+    ("head", "target"),
+    [
+        ("INSERT INTO t", Target("t", "", "")),
+        ('-- why\ninsert into table `my db`."a t" (a, `b (c)`)', Target('`my db`."a t"', "(a, `b (c)`)", "")),
+        ("INSERT INTO d.t (* EXCEPT(a)) SETTINGS x = 1 ", Target("d.t", "(* EXCEPT(a))", "SETTINGS x = 1 ")),
+        ("INSERT INTO FUNCTION file('x', CSV)", None),
+        ("INSERT INTO TABLE FUNCTION null('a Int8')", None),
+    ],
+)
+def test_the_table_of_an_insert(head: str, target: Target | None) -> None:
+    assert find_target(head) == target
 
 
 def test_settings_can_be_loaded_without_the_engine() -> None:

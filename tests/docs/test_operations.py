@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import importlib
 import re
+import time
 import tomllib
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from api.alerts.settings import AlertSettings
+from api.alerts.webhook import signature
 from api.cli.main import COMMANDS
+from schemas.alerts import ALERTS
 from schemas.telemetry import METRICS
 from tests.docs.metrics_table import PATH, render_table, split
 
@@ -66,6 +72,30 @@ def test_versions_of_images_are_those_of_the_compose_file() -> None:
     compose = (ROOT / "infra" / "deploy" / "compose.yaml").read_text()
     for image in re.findall(r"`((?:apache|clickhouse|prom)/[\w-]+:[\w.]+)`", TEXT):
         assert f"image: {image}\n" in compose, image
+
+
+def test_the_receivers_check_that_is_shown_knows_who_sent_it() -> None:
+    (code,) = re.findall(r"^```python\n(.*?sent_by_ratchet.*?)^```", TEXT, flags=re.MULTILINE | re.DOTALL)
+    shown: dict[str, Any] = {}
+    exec(code, shown)
+    check, body = shown["sent_by_ratchet"], b'{"version":"4"}'
+    headers = {name.lower(): value for name, value in signature("s", int(time.time()), body).items()}
+    assert check("s", headers, body)
+    assert not check("other", headers, body)
+    assert not check("s", headers, body + b" ")
+    old = {name.lower(): value for name, value in signature("s", int(time.time()) - 600, body).items()}
+    assert not check("s", old, body)
+    assert not check("s", {**old, "ratchet-timestamp": headers["ratchet-timestamp"]}, body)
+
+
+def test_alerts_settings_that_are_named_exist() -> None:
+    fields = {field.name for field in msgspec.structs.fields(AlertSettings)}
+    named = set(re.findall(r"`alerts\.(\w+)`", TEXT))
+    assert named
+    assert named <= fields
+    assert set(re.findall(r"`(Ratchet\w+) = [\d.]+`", TEXT)) <= {
+        a.name for a in ALERTS if a.threshold is not None
+    }
 
 
 def test_the_settings_file_for_production_is_toml() -> None:

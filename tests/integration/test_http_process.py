@@ -12,6 +12,7 @@ import pytest
 from aiokafka import TopicPartition
 
 from api.processes.http import serve_api
+from api.processes.keys import key_ring
 from api.settings import HttpSettings, Settings, TenantSettings
 from infra.kafka.lifecycle import LifecycleTail
 from infra.kafka.log import ensure_topics
@@ -68,7 +69,9 @@ async def test_a_lifecycle_that_can_no_longer_be_followed_ends_the_process(
 
     bootstrap = settings.kafka.bootstrap
     async with LifecycleTail(bootstrap, on_event=refuse) as lifecycle, KafkaEventLog(bootstrap) as log:
-        serving = asyncio.create_task(serve_api(settings, lifecycle, log, asyncio.Event()))
+        serving = asyncio.create_task(
+            serve_api(settings, lifecycle, log, key_ring(settings), asyncio.Event())
+        )
         await ready(client, serving)
         await log.append(whole_story(TENANT)[:1])
         async with asyncio.timeout(30):
@@ -84,7 +87,9 @@ async def test_a_log_that_takes_nothing_more_answers_and_ends_the_process(
     bootstrap = settings.kafka.bootstrap
     query = {"query_id": "q-1", "text": "how"}
     async with LifecycleTail(bootstrap) as lifecycle, KafkaEventLog(bootstrap) as log:
-        serving = asyncio.create_task(serve_api(settings, lifecycle, log, asyncio.Event()))
+        serving = asyncio.create_task(
+            serve_api(settings, lifecycle, log, key_ring(settings), asyncio.Event())
+        )
         await ready(client, serving)
         assert (await client.post("/v1/queries", json=query)).status_code == 202
         assert log._producer is not None
@@ -103,7 +108,7 @@ async def test_told_to_stop_it_ends_without_an_error(settings: Settings, client:
     bootstrap = settings.kafka.bootstrap
     told = asyncio.Event()
     async with LifecycleTail(bootstrap) as lifecycle, KafkaEventLog(bootstrap) as log:
-        serving = asyncio.create_task(serve_api(settings, lifecycle, log, told))
+        serving = asyncio.create_task(serve_api(settings, lifecycle, log, key_ring(settings), told))
         await ready(client, serving)
         told.set()
         async with asyncio.timeout(30):

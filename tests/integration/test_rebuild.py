@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
 import pytest
 from aiokafka import AIOKafkaProducer
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
-import streams.rebuild
+import streams.rebuild.build
 from infra.clickhouse.beside import ClickHouseStoreBeside, beside
+from infra.clickhouse.compare import find_differences
 from infra.clickhouse.connection import Databases, open_client
 from infra.clickhouse.migrate import claim_fold_version, migrate, written_fold_version
 from infra.clickhouse.sink import ClickHouseRecordLookup, ClickHouseRowSink
@@ -20,13 +22,15 @@ from infra.kafka.producer import KafkaEventLog
 from infra.kafka.sink import KafkaEventSink
 from infra.settings import ClickHouseSettings, KafkaSettings
 from schemas.envelope import Event
+from schemas.errors import Fatal
 from schemas.interactions import Hit, RetrievalServed
-from schemas.topics import DOCUMENTS, INTERACTIONS, LIFECYCLE, REJECTED
+from schemas.topics import INTERACTIONS, REJECTED, TOPICS
 from streams.asof import fold_as_of, fold_documents_as_of
 from streams.batch import BatchProcessor
 from streams.columns import encode_episode, hash_row
 from streams.fold import FOLD_VERSION
-from streams.rebuild import RebuildReport, rebuild
+from streams.ports import Difference
+from streams.rebuild import RebuildReport, keep_as_of, rebuild
 from streams.settings import StreamSettings
 from tests.lifecycle_events import whole_story
 from tests.live_services import running_engine, running_kafka
@@ -81,8 +85,16 @@ class Stack:
 
     async def offsets(self) -> dict[str, dict[int, int]]:
         """What a worker that was stopped in order has committed."""
-        topics = (REJECTED, DOCUMENTS, LIFECYCLE, INTERACTIONS)
-        return {topic: await self.reader.end_offsets(topic) for topic in topics}
+        return {topic.name: await self.reader.end_offsets(topic.name) for topic in TOPICS}
+
+    async def committed(self) -> dict[str, dict[int, int]]:
+        """`PausableWorker`: one that has done everything and is stopped."""
+        return await self.offsets()
+
+    @asynccontextmanager
+    async def paused(self) -> AsyncIterator[dict[str, dict[int, int]]]:
+        """`PausableWorker`."""
+        yield await self.offsets()
 
     async def write(self) -> None:
         """Fold the whole log into the living store, batch by batch."""
@@ -95,7 +107,7 @@ class Stack:
                 KafkaEventSink(log),
                 self.settings,
             )
-            for topic in (DOCUMENTS, LIFECYCLE, INTERACTIONS, REJECTED):
+            for topic in (*(t.name for t in TOPICS if t.name != REJECTED), REJECTED):
                 async for messages in self.reader.read(topic, await self.reader.end_offsets(topic)):
                     for start in range(0, len(messages), 3):
                         await processor.process(topic, messages[start : start + 3])
@@ -105,12 +117,12 @@ class Stack:
         report = await rebuild(
             self.reader,
             self.store,
-            await self.offsets(),
+            self,
             self.settings,
-            progress=lambda step, _: steps.append(step),
+            progress=lambda step, *_: steps.append(step),
             accept_difference=accept_difference,
         )
-        assert {"read interactions", "fold", "compare"} <= set(steps)
+        assert report.resumed or {"read interactions", "fold", "compare"} <= set(steps)
         assert ("swap" in steps) == report.swapped
         databases = {row[0] for row in self.client.query("SHOW DATABASES").result_rows}
         assert not databases & {beside(LIVING).store, beside(LIVING).views}
@@ -177,6 +189,7 @@ async def test_a_rebuild_equals_what_the_worker_wrote_and_appends_nothing(stack:
         "documents": 3,
         "lifecycle": len(whole_story()) + 1,
         "rejected": 2,
+        "waiting": 0,
     }
     assert report.living["pairs"].rows > 0
     assert await stack.offsets() == before
@@ -189,9 +202,9 @@ async def test_a_rebuild_equals_what_the_worker_wrote_and_appends_nothing(stack:
 async def test_a_log_that_is_larger_than_an_insert_is_rebuilt_in_several(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(streams.rebuild, "INSERT_BYTES", 1_500)  # two or three records
+    monkeypatch.setattr(streams.rebuild.build, "INSERT_BYTES", 1_500)  # two or three records
     report = await stack.rebuild()
-    assert report.different == ()
+    assert report.differences == ()
     assert report.queries == 4
 
 
@@ -225,18 +238,136 @@ async def test_rows_of_another_fold_are_replaced_without_comparing_them(stack: S
     assert written_fold_version(stack.client, LIVING) == FOLD_VERSION
 
 
-async def test_an_interrupted_rebuild_leaves_the_living_store_and_can_be_repeated(stack: Stack) -> None:
-    class Interrupted(Exception):
-        pass
+class Interrupted(Exception):
+    pass
 
-    def interrupt(step: str, _: int) -> None:
-        if step == "fold":
+
+@pytest.mark.parametrize("moment", [2, 9])
+async def test_a_rebuild_that_is_killed_is_gone_on_with(
+    stack: Stack, moment: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed behind the nth note of how far it is: what is beside by then is not read or folded again."""
+    monkeypatch.setattr(streams.rebuild.build, "INSERT_BYTES", 1_500)  # a note after two or three records
+    notes = 0
+    note = stack.store.note
+
+    async def note_and_die(state: bytes) -> None:
+        nonlocal notes
+        await note(state)
+        notes += 1
+        if notes == moment:
             raise Interrupted
 
-    offsets = await stack.offsets()
+    monkeypatch.setattr(stack.store, "note", note_and_die)
     with pytest.raises(Interrupted):
-        await rebuild(stack.reader, stack.store, offsets, stack.settings, progress=interrupt)
+        await rebuild(stack.reader, stack.store, stack, stack.settings)
     assert stack.clicks() == CLICKS
+    monkeypatch.undo()
+    stack.store = ClickHouseStoreBeside(stack.client, LIVING)
+    noted = await stack.store.noted()
+    assert noted is not None
+    report = await stack.rebuild()
+    assert report.resumed
+    assert report.different == ()
+    assert report.living == report.beside
+    assert sum(report.records.values()) == sum(
+        sum(ends.values()) for ends in (await stack.offsets()).values()
+    )
+    assert stack.clicks() == CLICKS
+
+
+async def test_a_swap_that_is_killed_is_finished_and_no_worker_writes_before(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = stack.client.command
+    exchanges = 0
+
+    def command_until_killed(statement: str, *args: object, **more: object) -> object:
+        nonlocal exchanges
+        exchanges += statement.startswith("EXCHANGE")
+        if exchanges == 3:
+            raise Interrupted
+        return command(statement, *args, **more)
+
+    monkeypatch.setattr(stack.client, "command", command_until_killed)
+    with pytest.raises(Fatal, match="putting"):
+        await stack.rebuild()
+    monkeypatch.undo()
+    assert stack.clicks() == CLICKS
+    with pytest.raises(Fatal, match="`ratchet rebuild` finishes that"):
+        claim_fold_version(stack.client, FOLD_VERSION, LIVING)
+    stack.store = ClickHouseStoreBeside(stack.client, LIVING)
+    report = await stack.rebuild()
+    assert report.swapped
+    assert report.resumed
+    claim_fold_version(stack.client, FOLD_VERSION, LIVING)
+    assert (await stack.rebuild()).different == ()
+    assert stack.clicks() == CLICKS
+
+
+async def test_what_comes_meanwhile_is_caught_up_with_and_the_last_of_it_while_the_worker_rests(
+    stack: Stack,
+) -> None:
+    """The worker has come to three events before the end when the rebuild begins, and goes on."""
+    ends = await stack.offsets()
+    before = {topic: dict(offsets) for topic, offsets in ends.items()}
+    for partition, end in ends[INTERACTIONS].items():
+        before[INTERACTIONS][partition] = max(0, end - 3)
+
+    class Working(Stack):
+        async def committed(self) -> dict[str, dict[int, int]]:
+            return before
+
+    worker = Working(stack.bootstrap, stack.client)
+    steps: list[tuple[str, int, int | None]] = []
+    report = await rebuild(
+        stack.reader, stack.store, worker, stack.settings, progress=lambda *step: steps.append(step)
+    )
+    late = sum(ends[INTERACTIONS].values()) - sum(before[INTERACTIONS].values())
+    assert late > 3
+    assert ("catch up", late, late) in steps
+    assert report.different == ()
+    assert report.offsets[INTERACTIONS] == {p: end for p, end in ends[INTERACTIONS].items() if end}
+    assert stack.clicks() == CLICKS
+
+
+async def test_one_damaged_value_is_named(stack: Stack) -> None:
+    stack.client.command(
+        f"ALTER TABLE {LIVING.store}.episodes UPDATE text = 'damaged' WHERE tenant = 'acme' "
+        "AND query_id = 'q2' SETTINGS mutations_sync = 1"
+    )
+    stack.client.command(
+        f"ALTER TABLE {LIVING.store}.events DELETE WHERE event_id = 'waits-click' SETTINGS mutations_sync = 1"
+    )
+    report = await stack.rebuild()
+    assert report.different == ("episodes", "events")
+    episode, event = report.differences
+    assert episode == Difference("episodes", {"tenant": "acme", "query_id": "q2"}, "", ("text",))
+    assert (event.table, event.only_in) == ("events", "second")
+    assert {"tenant": "acme", "query_id": "waits", "event_id": "waits-click"}.items() <= event.key.items()
+
+
+async def test_a_store_is_kept_as_of_offsets_and_compared(stack: Stack) -> None:
+    ends = await stack.offsets()
+    early = {topic: dict(offsets) for topic, offsets in ends.items()}
+    early[INTERACTIONS] = {p: max(0, end - 1) for p, end in ends[INTERACTIONS].items()}
+    aside = ClickHouseStoreBeside(stack.client, LIVING, "early")
+    kept = await keep_as_of(stack.reader, aside, early, stack.settings)
+    assert kept.offsets == early
+    assert kept.beside["events"].rows < 14
+    missing = find_differences(stack.client, LIVING, beside(LIVING, "early"), "events", 100)
+    assert {one.only_in for one in missing} == {"first"}
+    assert len(missing) == 14 - kept.beside["events"].rows
+    # the same offsets give the same store; others are refused while it is there
+    again = await keep_as_of(stack.reader, aside, early, stack.settings)
+    assert (again.resumed, again.beside) == (True, kept.beside)
+    with pytest.raises(Fatal, match="drop it first"):
+        await keep_as_of(stack.reader, aside, ends, stack.settings)
+    whole = await keep_as_of(stack.reader, aside, ends, stack.settings, afresh=True)
+    living, fresh = await aside.digests()
+    assert living == fresh == whole.beside
+    await aside.drop()
+    # a living rebuild beside it was not disturbed
     assert (await stack.rebuild()).different == ()
 
 

@@ -14,7 +14,7 @@ from litestar import Litestar
 
 from api.http.app import create_app
 from api.http.metrics import HttpMetrics
-from ingest.keys import DEFAULT_SCOPES, HashedKeys, key_hash
+from ingest.keys import DEFAULT_SCOPES, HashedKeys, IssuedKeys, key_hash
 from ingest.memory import MemoryEventLog
 from ingest.ports import Appended, EventLog
 from ingest.settings import IngestSettings
@@ -22,11 +22,15 @@ from schemas.codec import decode_event, decode_payload
 from schemas.envelope import Event
 from schemas.errors import Fatal, Retryable
 from schemas.ids import uuid7
+from schemas.lifecycle_state import apply
+from schemas.registry import BY_NAME
 from schemas.rejections import EventRejected
 from schemas.tenant_state import LifecycleState, VersionState
+from schemas.topics import LIFECYCLE
 
 NOW = dt.datetime(2026, 3, 2, 9, 30, tzinfo=dt.UTC)
 ACME = {"authorization": "Bearer acme-key"}
+ADMIN = {"authorization": "Bearer admin-key"}
 OTHER = {"x-api-key": "other-key"}
 ONE = {**ACME, "content-type": "application/cloudevents+json"}
 BATCH = {**ACME, "content-type": "application/cloudevents-batch+json"}
@@ -57,6 +61,23 @@ def champion(version: str) -> LifecycleState:
     return LifecycleState(base=version, champion=version, versions={version: state})
 
 
+class FollowedLog(MemoryEventLog):
+    """A log whose lifecycle is read as it is written."""
+
+    def __init__(self, serving: Serving, keys: IssuedKeys) -> None:
+        super().__init__()
+        self._serving = serving
+        self._keys = keys
+
+    async def append(self, events: Sequence[Event]) -> Sequence[Appended]:
+        for event in events:
+            if BY_NAME[event.type].topic == LIFECYCLE:
+                state, outcome = apply(self._serving.current(event.tenant), event)
+                self._serving.states[event.tenant] = state
+                self._keys.take(event, outcome, state)
+        return await super().append(events)
+
+
 class Full:
     """A log with too many bytes in flight."""
 
@@ -68,23 +89,31 @@ class Site:
     """An application with its ports in reach."""
 
     def __init__(self, settings: IngestSettings | None = None, log: EventLog | None = None) -> None:
-        self.log = MemoryEventLog()
+        #: What the clock of the doors shows.
+        self.time = NOW
         self.serving = Serving()
+        self.keys = IssuedKeys(
+            HashedKeys(
+                [
+                    ("acme", key_hash("acme-key"), DEFAULT_SCOPES),
+                    ("other", key_hash("other-key"), DEFAULT_SCOPES),
+                    ("acme", key_hash("read-only"), ("read",)),
+                    ("acme", key_hash("admin-key"), ("administer",)),
+                    ("other", key_hash("other-admin"), ("administer",)),
+                ]
+            )
+        )
+        self.keys.follow(lambda: self.serving.caught_up)
+        self.log = FollowedLog(self.serving, self.keys)
         self.metrics = HttpMetrics()
         self.fatal: list[Fatal] = []
         numbers = itertools.count(1)
         self.app: Litestar = create_app(
             event_log=log or self.log,
-            keys=HashedKeys(
-                [
-                    ("acme", key_hash("acme-key"), DEFAULT_SCOPES),
-                    ("other", key_hash("other-key"), DEFAULT_SCOPES),
-                    ("acme", key_hash("read-only"), ("read",)),
-                ]
-            ),
+            keys=self.keys,
             serving=self.serving,
             settings=settings or IngestSettings(),
-            now=lambda: NOW,
+            now=lambda: self.time,
             mint=lambda: uuid7(1_772_443_800_000 + next(numbers), bytes(10)),
             code_version="0.1.0",
             metrics=self.metrics,

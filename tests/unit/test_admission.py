@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import math
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ from ingest.intake import Intake
 from ingest.memory import MemoryEventLog
 from ingest.settings import IngestSettings
 from ingest.strict import MAX_ATTRIBUTES, MAX_ENTRIES, MAX_NAME_CHARACTERS, strict_twin
+from ingest.strict_json import MAX_NESTING
 from schemas.codec import content_hash, decode_event, encode_event
 from schemas.envelope import Event
 from schemas.registry import APPLICATION_TYPES, EVENT_TYPES, EventType
@@ -66,7 +68,9 @@ def test_every_example_of_an_application_type_is_admitted(event_type: EventType)
     "event_type", [t for t in EVENT_TYPES if t not in APPLICATION_TYPES], ids=lambda t: t.short
 )
 def test_an_application_cannot_send_the_platforms_own_types(event_type: EventType) -> None:
-    rejection = refused(example_bytes(event_type))
+    example = json.loads(example_bytes(event_type))
+    del example["tenant"]
+    rejection = refused(example)
     assert (rejection.reason, rejection.field) == ("unknown_type", "type")
 
 
@@ -75,7 +79,14 @@ ENVELOPES: list[tuple[str, object, str, str]] = [
     ("no JSON", b"{", "invalid_json", ""),
     ("no UTF-8", b'{"specversion":"1.0","id":"\xff"}', "invalid_json", ""),
     ("a lone surrogate", json.dumps(query()).replace('"how"', '"\\ud800"').encode(), "invalid_json", ""),
-    ("nested deeply", b'{"x":' + b"[" * 9999 + b"]" * 9999 + b"}", "invalid_json", ""),
+    ("nested deeply", b'{"x":' + b"[" * 9999 + b"]" * 9999 + b"}", "too_large", ""),
+    (
+        "NaN",
+        json.dumps(query(data={"query_id": "q", "value": math.nan})).encode(),
+        "invalid_value",
+        "data.value",
+    ),
+    ("Infinity", json.dumps(query(data=[{"v": [1, math.inf]}])).encode(), "invalid_value", "data.0.v.1"),
     ("no id", query(id=...), "invalid_envelope", "id"),
     ("empty id", query(id=""), "invalid_envelope", "id"),
     ("id of a wrong type", query(id=5), "invalid_envelope", "id"),
@@ -112,6 +123,29 @@ ENVELOPES: list[tuple[str, object, str, str]] = [
 def test_a_bad_envelope_is_refused_by_name(event: object, reason: str, field: str) -> None:
     rejection = refused(event)
     assert (rejection.reason, rejection.field) == (reason, field)
+
+
+def nested(depth: int) -> bytes:
+    """An event whose extension makes it this deep."""
+    return json.dumps(query(x="here")).replace('"here"', "[" * (depth - 1) + "]" * (depth - 1)).encode()
+
+
+def test_an_event_nests_at_most_64_deep() -> None:
+    assert isinstance(admit(nested(MAX_NESTING)), Event)
+    rejection = refused(nested(MAX_NESTING + 1))
+    assert (rejection.reason, rejection.field) == ("too_large", "")
+    assert "at most 64 deep" in rejection.message
+
+
+def test_brackets_in_texts_are_no_nesting() -> None:
+    assert isinstance(admit(query(x='"[{' * 500, data={"query_id": "q-1", "text": "[{" * 500})), Event)
+
+
+@pytest.mark.parametrize(
+    "extensions", [{}, {"subject": "s"}, {"traceparent": 5}, {"a": {"b": [1]}, "z": None}]
+)
+def test_extensions_are_legal_and_change_nothing(extensions: dict[str, Any]) -> None:
+    assert admit(query(**extensions)) == admit(query())
 
 
 HIT = {"document_id": "d", "rank": 1}
@@ -398,10 +432,10 @@ def test_a_long_event_that_is_no_utf8_is_refused() -> None:
 def test_no_depth_raises() -> None:
     head = json.dumps(query())[:-1].encode()
     reasons = set()
-    for depth in range(700, 1001):
+    for depth in (*range(60, 70), *range(700, 1001)):
         result = admit(head + b',"x":' + b"[" * depth + b"1" + b"]" * depth + b"}", SMALL)
         reasons.add(result.reason if isinstance(result, Rejection) else "")
-    assert reasons == {"", "invalid_json"}
+    assert reasons == {"", "too_large"}
 
 
 @given(st.binary(max_size=200))

@@ -65,7 +65,7 @@ def test_a_first_start_without_space_is_one_sentence(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 1
-    assert done.stderr == f"ratchet: cannot write {tmp_path}/var/stack/secrets.json: File too large\n"
+    assert done.stderr == f"ratchet: cannot write {tmp_path}/var/version.json: File too large\n"
 
 
 def test_what_a_process_printed_is_no_markup(

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import json
 import re
+import shutil
 import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import jsonschema
 import pytest
 
 from api.settings import Settings, load_settings
@@ -21,6 +24,9 @@ yaml: Any = importlib.import_module("yaml")  # without types, whether or not its
 
 COMPOSE: dict[str, Any] = yaml.safe_load((FOLDER / "compose.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+CHART = FOLDER / "helm"
+VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
+TEMPLATES = {path.name: path.read_text() for path in sorted((CHART / "templates").iterdir())}
 #: Service → its settings' section of addresses.
 OURS = {"api": "api", "search": "search_http", "streams": "streams_http", "learner": "learner_http"}
 
@@ -135,3 +141,102 @@ def test_clickhouse_learns_hashes_only(secrets: Path) -> None:
         assert users.findtext(f"{user}/password_sha256_hex") == hashlib.sha256(password).hexdigest()
         assert password.decode() not in text
     assert users.findtext("analyst/grants/query") == "GRANT SELECT ON ratchet.*"
+
+
+def test_every_worker_of_compose_has_an_id_of_its_own() -> None:
+    workers = [one for one in SERVICES.values() if one.get("command", [""])[0] == "api.processes.streams"]
+    assert len(workers) > 1
+    ids = [
+        one["environment"].get("RATCHET_STREAMS__INSTANCE", Settings().streams.instance) for one in workers
+    ]
+    assert len(set(ids)) == len(ids)
+    assert len({volume for one in workers for volume in one["volumes"] if "/var" in volume}) == len(ids)
+
+
+def test_alerts_ask_every_process_that_compose_starts() -> None:
+    described = SERVICES["alerts"]
+    settings = load_settings(FOLDER, described["environment"] | {"HEALTH_URL": ""}).settings
+    assert settings.alerts.targets == {
+        f"ratchet-{service}": (f"http://{service}:{getattr(Settings(), section).port}",)
+        for service, section in OURS.items()
+    }
+    assert callable(importlib.import_module(described["command"][0]).main)
+    assert described["environment"]["HEALTH_URL"].endswith(f":{Settings().alerts_http.port}/healthz")
+
+
+def test_the_charts_settings_exist_and_its_values_are_described(tmp_path: Path) -> None:
+    jsonschema.validate(VALUES, json.loads((CHART / "values.schema.json").read_text()))
+    for section, entries in VALUES["settings"].items():
+        for key, value in entries.items():
+            variable = {f"RATCHET_{section}__{key}".upper(): str(value)}
+            settings = load_settings(tmp_path, variable).settings
+            assert getattr(getattr(settings, section), key) == value
+    for name, tenant in VALUES["tenants"].items():
+        for key, value in tenant.items():
+            assert load_settings(tmp_path, {f"RATCHET_TENANTS__{name}__{key}".upper(): value})
+    refused = {**VALUES, "tenants": {"default": {"key": "written down"}}}
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(refused, json.loads((CHART / "values.schema.json").read_text()))
+
+
+def test_the_charts_templates_use_values_and_parts_that_exist() -> None:
+    text = "\n".join(TEMPLATES.values())
+    for path in re.findall(r"\.Values\.([\w.]+)", text):
+        value: Any = VALUES
+        for name in path.split("."):
+            assert name in value, f".Values.{path} is not in values.yaml"
+            value = value[name]
+    defined = set(re.findall(r'define "([\w.]+)"', text))
+    assert set(re.findall(r'include "([\w.]+)"', text)) == defined
+    for name, template in TEMPLATES.items():
+        opened = len(re.findall(r"\{\{-? *(?:if|with|range|define)\b", template))
+        assert opened == len(re.findall(r"\{\{-? *end\b", template)), name
+    parts = re.findall(r'"part" "(\w+)" "module" "([\w.]+)" "port" (\d+)', text)
+    assert {part for part, _, _ in parts} == set(OURS)
+    for part, module, port in parts:
+        assert module == SERVICES[part]["command"][0]
+        assert int(port) == getattr(Settings(), OURS[part]).port
+    assert (CHART / "files" / "rules.yml").resolve() == FOLDER / "prometheus" / "rules.yml"
+
+
+def test_the_chart_renders_where_helm_is_installed() -> None:
+    """Without helm on the path only what the tests above read is checked; docs/operations.md says so."""
+    helm = shutil.which("helm")
+    if helm is None:
+        assert "where helm is on the path" in (ROOT / "docs" / "operations.md").read_text()
+        return
+    command = [helm, "template", "r", str(CHART), "--kube-version", "1.31.0"]
+    refused = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert refused.returncode != 0
+    assert "secrets.existingSecret" in refused.stderr
+    enabled = "monitoring.serviceMonitor.enabled=true,monitoring.prometheusRule.enabled=true"
+    done = subprocess.run(
+        [*command, "--set", f"secrets.existingSecret=mine,{enabled},streams.replicas=4"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    made = [one for one in yaml.safe_load_all(done.stdout) if one]
+    kinds = {(one["kind"], one["metadata"]["name"]) for one in made}
+    assert {("Deployment", "r-api"), ("StatefulSet", "r-streams"), ("PodDisruptionBudget", "r-api")} <= kinds
+    (streams,) = (one for one in made if one["kind"] == "StatefulSet")
+    assert streams["spec"]["replicas"] == 4
+    (container,) = streams["spec"]["template"]["spec"]["containers"]
+    instance = {
+        "name": "RATCHET_STREAMS__INSTANCE",
+        "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}},
+    }
+    assert instance in container["env"]
+    (settings,) = (one for one in made if one["kind"] == "ConfigMap")
+    assert tomllib.loads(settings["data"]["ratchet.toml"])["kafka"]["bootstrap"] == "kafka:9092"
+    (rule,) = (one for one in made if one["kind"] == "PrometheusRule")
+    assert rule["spec"] == yaml.safe_load((FOLDER / "prometheus" / "rules.yml").read_text())
+    for one in made:
+        if one["kind"] in ("Deployment", "StatefulSet"):
+            pod = one["spec"]["template"]["spec"]
+            assert pod["securityContext"]["runAsNonRoot"] is True
+            for container in pod["containers"]:
+                assert {"livenessProbe", "readinessProbe", "startupProbe"} <= set(container)
+                assert container["resources"]["limits"]["memory"]
+                assert container["securityContext"]["readOnlyRootFilesystem"] is True

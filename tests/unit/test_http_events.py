@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Sequence
 
 import pytest
@@ -112,7 +113,7 @@ async def test_one_event_where_a_batch_was_announced_is_400(site: Site) -> None:
         {"content-type": "text/plain"},
         {"content-type": ""},
         {"content-type": "application/json; charset=latin-1"},
-        {"content-type": "application/json", "content-encoding": "gzip"},
+        {"content-type": "application/json", "content-encoding": "br"},
     ],
 )
 async def test_other_content_is_415(site: Site, headers: dict[str, str]) -> None:
@@ -148,6 +149,19 @@ async def test_of_a_large_rejected_event_the_beginning_is_kept() -> None:
     assert not kept.replayable
     assert len(kept.headers["original-sha256"]) == 64
     assert kept.event_id == "e-1"
+
+
+async def test_millions_of_tiny_values_are_413_and_are_never_cut() -> None:
+    body = b"[" + b"0," * 2_000_000 + b"0]"
+    tracemalloc.start()
+    try:
+        answer = await Site().send("POST", "/v1/events", body, BATCH)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert answer.status_code == 413
+    assert "500000 values" in answer.json()["detail"]
+    assert peak < 5 * len(body)
 
 
 class PartlySilent:
@@ -223,3 +237,25 @@ async def test_the_same_rejected_bytes_are_one_entry(site: Site) -> None:
     first, second = site.events("rejected")
     assert first.identity == second.identity
     assert first.contenthash == second.contenthash
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [("NaN", "NaN"), ("-Infinity", "-Infinity"), ("Infinity", "Infinity")]
+)
+async def test_a_number_that_json_does_not_have_is_named(site: Site, value: str, said: str) -> None:
+    body = json.dumps([query(1), query(2, data={"query_id": "q", "latency_ms": 0.5})]).replace("0.5", value)
+    answer = await site.send("POST", "/v1/events", body.encode(), BATCH)
+    assert (answer.status_code, answer.json()["field"]) == (400, "1.data.latency_ms")
+    assert f"got {said}," in answer.json()["detail"]
+
+
+async def test_a_number_too_large_for_a_float_names_its_field(site: Site) -> None:
+    body = json.dumps(
+        query(type="ratchet.answer.given.v1", data={"query_id": "q", "answer_id": "a", "latency_ms": 0.5})
+    )
+    answer = await site.send("POST", "/v1/events", body.replace("0.5", "1e999").encode(), ONE)
+    assert answer.status_code == 422
+    assert (answer.json()["results"][0]["reason"], answer.json()["results"][0]["field"]) == (
+        "invalid_value",
+        "data.latency_ms",
+    )

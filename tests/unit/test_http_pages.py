@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 
 import jsonschema
@@ -12,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from api.http.examples import example_bytes
 from api.http.openapi import openapi_document, operations, strict_schema
+from schemas.errors import Reason
 from schemas.registry import APPLICATION_TYPES, EVENT_TYPES, EventType
 from schemas.telemetry import METRICS
 from tests.unit.http_door import ACME, ONE, Site, query
@@ -154,3 +156,45 @@ async def test_metrics_are_those_of_the_table_and_count(site: Site) -> None:
     assert samples["ratchet_http_requests_total", "/v1/events", "202", "POST"] == 1
     assert samples["ratchet_http_requests_total", "/v1/queries", "422", "POST"] == 1
     assert samples["ratchet_serving_caught_up_ratio",] == 1
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/metrics", "/v1/schemas", "/v1/serving"])
+async def test_head_says_what_get_says_without_the_body(site: Site, path: str) -> None:
+    head, got = await site.send("HEAD", path), await site.send("GET", path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-type"] == got.headers["content-type"]
+
+
+@pytest.mark.parametrize("headers", [{}, ACME], ids=["without a key", "with a key"])
+@pytest.mark.parametrize(
+    ("method", "path", "status", "allow"),
+    [
+        ("GET", "/nothing", 404, None),
+        ("OPTIONS", "/nothing", 404, None),
+        ("GET", "/v1/events", 405, {"POST", "OPTIONS"}),
+        ("TRACE", "/v1/events", 405, {"POST", "OPTIONS"}),
+        ("BREW", "/v1/keys", 405, {"GET", "HEAD", "POST", "OPTIONS"}),
+        ("OPTIONS", "/v1/events", 204, {"POST", "OPTIONS"}),
+    ],
+)
+async def test_what_is_not_there_is_the_same_with_and_without_a_key(
+    site: Site, headers: dict[str, str], method: str, path: str, status: int, allow: set[str] | None
+) -> None:
+    answer = await site.send(method, path, headers=headers)
+    assert answer.status_code == status
+    told = answer.headers.get("allow")
+    assert (None if told is None else set(told.split(", "))) == allow
+
+
+async def test_the_docs_show_every_reason_and_what_to_do(site: Site) -> None:
+    page = html.unescape((await site.send("GET", "/docs", headers={})).text)
+    for reason in Reason:
+        assert reason.meaning
+        assert reason.remedy
+        assert f"<code>{reason.value}</code><td>{reason.meaning}<td>{reason.remedy}" in page
+
+
+async def test_a_document_id_that_is_no_utf_8_is_refused(site: Site) -> None:
+    answer = await site.send("DELETE", "/v1/documents/%ff")
+    assert (answer.status_code, answer.json()["field"]) == (400, "document_id")
+    assert not site.log.records

@@ -41,6 +41,7 @@ def test_adapters_import_a_room_through_its_ports_only() -> None:
         "api.processes.http, api.http.app, infra.kafka.producer, infra.kafka.lifecycle",
         "api.processes.streams, streams.faust_app, infra.clickhouse.sink, infra.clickhouse.migrate",
         "api.processes.learner, learners.daemon.learner, infra.clickhouse.learning",
+        "api.processes.alerts, api.alerts.watch, api.alerts.webhook, api.alerts.scraping, api.http.alerts",
         "api.cli.main, api.cli.stack, api.cli.config",
     ],
 )

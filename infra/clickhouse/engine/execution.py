@@ -14,6 +14,7 @@ from .analysts import AnalystPolicy
 from .answers import Summary, empty_block
 from .connection import Connection, Engine, Result, Session, quote_name, quote_text, statement_class
 from .errors import QUERY_WAS_CANCELLED, READONLY, SUPPORT_IS_DISABLED, SYNTAX_ERROR, EngineError
+from .inserts import insert_rows, stream_rows
 from .protocol import QueryRequest
 from .settings import EngineSettings
 from .statements import (
@@ -28,7 +29,6 @@ from .statements import (
 #: Formats whose pieces can be sent as they come; of the others the engine has to see the whole result first.
 _STREAMABLE: Final = frozenset(("native", "tabseparated", "tsv", "csv", "rowbinary", "jsoneachrow"))
 _PARSED_BYTES: Final = 1 << 18
-_INSERT_PIECE_BYTES: Final = 4 << 20
 # As on a server, where "1" alone is not a statement.
 _SERVER_DEFAULTS: Final = {"implicit_select": "0"}
 
@@ -177,9 +177,8 @@ class Execution:
         connection.query(f"SET {changes}", "Null")
         for table in request.external_tables:
             connection.query(f"CREATE TEMPORARY TABLE {quote_name(table.name)} ({table.structure})", "Null")
-            self._insert(
-                connection, Insert(f"INSERT INTO {quote_name(table.name)}", table.format, b""), table.data
-            )
+            head = f"INSERT INTO {quote_name(table.name)}"
+            stream_rows(connection, Insert(head, table.format, b""), table.data)
 
     def _restore_session(self, connection: Connection) -> None:
         if not self._session_settings:
@@ -199,8 +198,8 @@ class Execution:
                 raise _read_only_error()
             insert = None if request.parameters else split_insert(sql)
             if insert is not None:
-                written = self._insert(connection, insert, data)
-                self._summary.count_written(written.rows_written, written.bytes_written)
+                written = insert_rows(connection, insert, data)
+                self._summary.count_written(written.rows, written.size_bytes)
                 self.finished = True
                 return b""
         if data:
@@ -254,19 +253,6 @@ class Execution:
         except Exception:  # SHOW and its like cannot be described
             return b""
         return empty_block(msgspec.json.decode(row) for row in (described.bytes() or b"").splitlines())
-
-    def _insert(self, connection: Connection, insert: Insert, data: bytes) -> Any:
-        """Streams the rows in; all or nothing unless they span partitions. Returns chDB's insert result."""
-        stream = connection.send_insert(insert.head, insert.format)
-        try:
-            for whole in (memoryview(insert.data), memoryview(data)):
-                for at in range(0, len(whole), _INSERT_PIECE_BYTES):
-                    stream.append(bytes(whole[at : at + _INSERT_PIECE_BYTES]))
-            return stream.finish()
-        except BaseException:
-            with suppress(Exception):
-                stream.cancel()
-            raise
 
     def _read_stream(self, at_least_bytes: int) -> bytes:
         pieces: list[bytes] = []

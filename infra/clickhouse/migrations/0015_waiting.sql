@@ -16,10 +16,13 @@ CREATE TABLE IF NOT EXISTS {store}.waiting
     topic         LowCardinality(String),
     partition     Int32,
     offset        Int64,
-    written_at    DateTime64(6, 'UTC') DEFAULT now64(6, 'UTC')
+    written_at    DateTime64(6, 'UTC') DEFAULT now64(6, 'UTC'),
+    -- Of rows of one record the first in the log stays: which of two names stands first decides between them.
+    earliness     UInt64 MATERIALIZED 9223372036854775807 - toUInt64(offset)
 )
-ENGINE = ReplacingMergeTree
-ORDER BY (tenant, reference, source, event_id, received_time, content_hash)
+ENGINE = ReplacingMergeTree(earliness)
+-- The type before the reference: there are few pieces of feedback among very many names.
+ORDER BY (tenant, type, reference, source, event_id, received_time, content_hash)
 -- Small granules: the worker looks up single references.
 SETTINGS index_granularity = 512;
 
@@ -47,5 +50,11 @@ FROM
 )
 WHERE (tenant, reference) NOT IN
 (
-    SELECT tenant, reference FROM {store}.waiting WHERE type = 'ratchet.query.named.v1'
+    SELECT tenant, reference
+    FROM {store}.waiting
+    WHERE type = 'ratchet.query.named.v1'
+        AND (tenant, reference) IN
+        (
+            SELECT tenant, reference FROM {store}.waiting WHERE type = 'ratchet.feedback.referred.v1'
+        )
 );

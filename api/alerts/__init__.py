@@ -1,0 +1,1 @@
+"""Alerts evaluated inside: expressions over what was scraped, what is raised, who is told."""
