@@ -123,9 +123,7 @@ class LogReader(Protocol):
         """Partition → offset after the last record that is there now."""
         ...
 
-    def read(
-        self, topic: str, until: Offsets, since: Offsets | None = None
-    ) -> AsyncIterator[list[Message]]:
+    def read(self, topic: str, until: Offsets, since: Offsets | None = None) -> AsyncIterator[list[Message]]:
         """All records from `since` (by partition; by default 0) and before `until`, in batches.
 
         A partition after another, in order within it. Raises Fatal if the log no longer begins where a

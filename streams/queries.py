@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from msgspec import Struct
@@ -12,17 +13,22 @@ from schemas.envelope import Event
 from schemas.episodes import Episode
 from schemas.errors import RatchetError, Reason, Rejectable
 from schemas.rejections import rejection_entry_id
-from streams.columns import contribution_columns, episode_columns, event_columns
+from streams.columns import Columns, contribution_columns, episode_columns, event_columns
 from streams.fold import fold_episode
 from streams.known import KnownRecords, RecordValues
 from streams.persistence import persist
-from streams.ports import Block, QueryKey, RecordLookup, RowSink
+from streams.ports import Block, QueryKey, RecordLookup, RowSink, Table
 from streams.records import Arrival, Record, RecordKey, collect_records, decode_record
 from streams.rejecting import reject_arrival
 from streams.stages import Stages
 from streams.weights import INSERT_BYTES, cut_by_bytes
 
 log = logging.getLogger(__name__)
+
+#: Queries that are folded and encoded while those before them are written; one insert a table.
+PART_QUERIES: Final = 1_000
+#: So many are folded before others in the loop have their turn: the write beside has steps of its own.
+_FOLDED_AT_ONCE: Final = 100
 
 
 class FoldedQueries(Struct, frozen=True):
@@ -58,11 +64,23 @@ class _Touched(Struct):
             )
 
 
+class _Prepared(Struct):
+    """Queries that are folded and encoded: what is left is to write them."""
+
+    touched: list[_Touched]
+    blocks: list[Block]
+    #: Why the store will never take their rows; found while encoding.
+    refused: Rejectable | None = None
+    #: Queries on which the fold raised.
+    failed: list[tuple[_Touched, Rejectable]] = []
+
+
 class QueryFolder:
     """Writes the rows of touched queries: events, then contributions, then episodes.
 
     So a reader who sees a query's row can find its events, and a batch that died between two inserts is
     mended when it is read again: every touched query is folded and written, also when its records are known.
+    A large batch goes in parts that share no query: one is written while the next is folded and encoded.
     """
 
     def __init__(
@@ -98,10 +116,28 @@ class QueryFolder:
                 if item[1].key not in known:
                     new.setdefault(item[1].key, item)
             touched.append(_Touched(query, list(known.values()), values, list(new.values())))
-        rejections: list[Event] = []
-        for part in cut_by_bytes(touched, _Touched.size_bytes, self._insert_bytes):
-            rejections += await self._settle(part, stages)
+        rejections = await self._settle_parts(touched, stages)
         return FoldedQueries(rejections, sum(len(t.new) for t in touched), len(touched), lookups)
+
+    async def _settle_parts(self, touched: Sequence[_Touched], stages: Stages) -> list[Event]:
+        """`_settle` for all of them in parts; one is prepared while the one before it is written."""
+        rejections: list[Event] = []
+        writing: asyncio.Task[list[Event]] | None = None
+        try:
+            for start in range(0, len(touched), PART_QUERIES):
+                several = touched[start : start + PART_QUERIES]
+                for part in cut_by_bytes(several, _Touched.size_bytes, self._insert_bytes):
+                    prepared = await self._prepare(part, stages)
+                    if writing is not None:
+                        rejections += await writing
+                    writing = asyncio.create_task(self._store(prepared, stages), name="write-part")
+            if writing is not None:
+                rejections += await writing
+        finally:
+            if writing is not None and not writing.done():
+                writing.cancel()
+                await asyncio.gather(writing, return_exceptions=True)
+        return rejections
 
     async def _stored(self, queries: Sequence[QueryKey]) -> tuple[dict[QueryKey, RecordValues], int]:
         sets: dict[QueryKey, RecordValues] = {}
@@ -124,34 +160,71 @@ class QueryFolder:
 
     async def _settle(self, touched: Sequence[_Touched], stages: Stages) -> list[Event]:
         """Write these queries; return an entry for each record that can never be folded or stored."""
-        rejections: list[Event] = []
-        folded: list[tuple[_Touched, Episode]] = []
-        for item in touched:
+        return await self._store(await self._prepare(touched, stages), stages)
+
+    async def _prepare(self, touched: Sequence[_Touched], stages: Stages) -> _Prepared:
+        """Fold and encode. Writes nothing and raises nothing for any records."""
+        passed: list[_Touched] = []
+        episodes: list[Episode] = []
+        failed: list[tuple[_Touched, Rejectable]] = []
+        for start in range(0, len(touched), _FOLDED_AT_ONCE):
+            await asyncio.sleep(0)
             with stages.of("fold"):
-                episode = item.folded()
-            if isinstance(episode, Rejectable):
-                rejections += await self._divide([item], episode, stages)
-            else:
-                folded.append((item, episode))
-        if not folded:
+                for item in touched[start : start + _FOLDED_AT_ONCE]:
+                    episode = item.folded()
+                    if isinstance(episode, Rejectable):
+                        failed.append((item, episode))
+                    else:
+                        passed.append(item)
+                        episodes.append(episode)
+        prepared = _Prepared(passed, [], None, failed)
+        if passed:
+            arrivals = [arrival for item in passed for arrival, _ in item.new]
+            encoders: tuple[tuple[Table, Callable[[], Columns]], ...] = (
+                ("events", lambda: event_columns(arrivals)),
+                ("contributions", lambda: contribution_columns(episodes)),
+                ("episodes", lambda: episode_columns(episodes)),
+            )
+            for table, columns in encoders:
+                await asyncio.sleep(0)
+                try:
+                    with stages.of("encode"):
+                        prepared.blocks.append(self._encode(table, columns))
+                except Rejectable as error:
+                    prepared.refused = error
+                    break
+        return prepared
+
+    def _encode(self, table: Table, columns: Callable[[], Columns]) -> Block:
+        """Raises Rejectable: a value does not fit its column, whoever notices."""
+        try:
+            return self._sink.prepare(table, columns())
+        except RatchetError:
+            raise
+        except Exception as error:
+            raise Rejectable(Reason.STORAGE_REFUSED, f"a value does not fit its column: {error!r}") from error
+
+    async def _store(self, prepared: _Prepared, stages: Stages) -> list[Event]:
+        """Write what was prepared, and find what cannot pass; an entry for each record that never will."""
+        rejections: list[Event] = []
+        for item, why in prepared.failed:
+            rejections += await self._divide([item], why, stages)
+        if not prepared.touched:
             return rejections
-        refused = await self._write([item for item, _ in folded], [episode for _, episode in folded], stages)
+        refused = prepared.refused or await self._write(prepared.blocks, stages)
         if refused is not None:
-            return rejections + await self._divide([item for item, _ in folded], refused, stages)
-        for item, _ in folded:
+            return rejections + await self._divide(prepared.touched, refused, stages)
+        for item in prepared.touched:
             self._known.put(item.query, item.values + tuple(arrival.value for arrival, _ in item.new))
         return rejections
 
-    async def _write(
-        self, touched: Sequence[_Touched], episodes: Sequence[Episode], stages: Stages
-    ) -> Rejectable | None:
-        """Insert the rows of these queries; None, or why the store will never take them all."""
+    async def _write(self, blocks: Sequence[Block], stages: Stages) -> Rejectable | None:
+        """Insert, in this order; None, or why the store will never take them all."""
         try:
-            with stages.of("encode"):
-                blocks = self._encode(touched, episodes)
             with stages.of("write"):
                 for block in blocks:
-                    await self._insert(block)
+                    if block.rows:
+                        await self._insert(block)
         except Rejectable as error:
             return error
         return None
@@ -187,21 +260,6 @@ class QueryFolder:
             item.new[half:],
         )
         return rejections + await self._settle([second], stages)
-
-    def _encode(self, touched: Sequence[_Touched], episodes: Sequence[Episode]) -> list[Block]:
-        arrivals = [arrival for item in touched for arrival, _ in item.new]
-        try:
-            tables = (
-                ("events", event_columns(arrivals)),
-                ("contributions", contribution_columns(episodes)),
-                ("episodes", episode_columns(episodes)),
-            )
-        except RatchetError:
-            raise
-        except Exception as error:
-            raise Rejectable(Reason.STORAGE_REFUSED, f"a value does not fit its column: {error!r}") from error
-        blocks = [self._sink.prepare(table, columns) for table, columns in tables]  # type: ignore[arg-type]
-        return [block for block in blocks if block.rows]
 
     async def _insert(self, block: Block) -> None:
         await persist(

@@ -19,7 +19,7 @@ class StreamSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     workers: Annotated[
         int, Meta(ge=1, le=32, description="of a local stack; elsewhere start more, each with an instance")
     ] = 1
-    batch_events: Annotated[int, Meta(ge=1, le=10_000, description="most events in one batch")] = 3000
+    batch_events: Annotated[int, Meta(ge=1, le=10_000, description="most events in one batch")] = 9000
     batch_wait_s: Annotated[float, Meta(gt=0, le=5, description="longest wait for a batch to fill")] = 0.2
     commit_interval_s: Annotated[float, Meta(gt=0, le=60, description="between commits of offsets")] = 1.0
     session_timeout_s: Annotated[

@@ -108,16 +108,17 @@ async def _last_records(bootstrap: str) -> list[Event]:
 
 
 def _visible(stack: Stack, last: list[Event]) -> bool:
-    """The last event of every partition is in `events` and its query's row, written after it, has its click.
-
-    The last event of a story is its click, and a story lies in one partition: so the last query of a
-    partition is complete when its episode shows a click; late feedback shows as a thumb.
-    """
+    """The last event of every partition is in `events`, and its query's row, written after it, counts it."""
     queries = ", ".join(f"'{event.subject}'" for event in last)
     events = ", ".join(f"'{event.id}'" for event in last)
     where = f"tenant = '{TENANT}' AND query_id IN ({queries})"
     seen = stack.sql(f"SELECT count() FROM ratchet.events WHERE {where} AND event_id IN ({events})")
     if int(seen) < len(last):
         return False
-    clicked = f"SELECT countIf(hasAny(feedback_kind, ['click', 'thumb'])) FROM ratchet.episodes WHERE {where}"
-    return int(stack.sql(clicked)) == len(last)
+    counted = (
+        "SELECT count() FROM "
+        f"(SELECT query_id, count() AS stored FROM ratchet.events WHERE {where} GROUP BY query_id) AS e "
+        f"INNER JOIN (SELECT query_id, record_count FROM ratchet.episodes WHERE {where}) AS p "
+        "ON e.query_id = p.query_id WHERE e.stored = p.record_count"
+    )
+    return int(stack.sql(counted)) == len({event.subject for event in last})
