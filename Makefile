@@ -27,8 +27,10 @@ demo: $(INSTALLED)
 prove: $(INSTALLED)
 	@"$(BIN)/python" -P -m infra.demo.prove
 
+# What starts processes runs alone: beside others it would measure them.
 test: $(INSTALLED) check
-	"$(BIN)/python" -P -m pytest
+	"$(BIN)/python" -P -m pytest -m "not service" --numprocesses 2
+	"$(BIN)/python" -P -m pytest -m service
 
 check: $(INSTALLED)
 	"$(BIN)/ruff" check .

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -25,9 +26,9 @@ from ingest.replay import (
     Trial,
     told,
 )
-from schemas.errors import RatchetError
+from schemas.errors import RatchetError, Reason
 from schemas.registry import BY_NAME
-from schemas.rejections import EntryAnswer, EntryFilter, RejectedEntry
+from schemas.rejections import CONFLICT, EntryAnswer, EntryFilter, RejectedEntry
 from schemas.topics import INTERACTIONS
 
 _PORTION_BYTES: Final = 8 * 1024 * 1024
@@ -159,6 +160,29 @@ class Replaying:
             return attempt
 
         return [checked(one) for one in attempts]
+
+
+def describe_entry(entry: RejectedEntry, original: bytes) -> dict[str, Any]:
+    """An entry with its original, as JSON where it is JSON, and what to do about it."""
+    described: dict[str, Any] = msgspec.to_builtins(entry)
+    described["remedy"] = remedy_of(entry)
+    try:
+        described["original"] = msgspec.json.decode(original)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        described["original_text"] = original.decode("utf-8", "replace")
+    return described
+
+
+def remedy_of(entry: RejectedEntry) -> str:
+    """What a person does next, in one clause."""
+    if entry.reason == CONFLICT:
+        return "replay it under a new id, so that both count, or discard it"
+    if not entry.replayable:
+        return "send it again from its source: only its beginning is kept; then discard this entry"
+    try:
+        return Reason(entry.reason).remedy
+    except ValueError:  # of a newer version
+        return "see the message"
 
 
 def cut_portions(lengths: Sequence[tuple[str, int]]) -> list[list[str]]:

@@ -34,7 +34,7 @@ class EventRejected(Struct, frozen=True, kw_only=True, omit_defaults=True):
     code_version: str = ""
 
 
-class RejectedEntry(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class RejectedEntry(Struct, frozen=True, kw_only=True):
     """One entry as the view `rejected` shows it: it still stands."""
 
     entry_id: str

@@ -85,7 +85,7 @@ def _of_arriving(f: Figures) -> list[Finding]:
             Finding(
                 "problem",
                 f"{row.entries:,} rejected as {row.reason}{where}: {row.message}",
-                f"mend the sender; `ratchet trace {row.example}` shows an original",
+                f"mend the sender; `ratchet rejected show {row.example[:12]}` says how to send it again",
             )
         )
     if not f.documents:

@@ -21,9 +21,8 @@ from api.cli.rejected_options import filter_options, mend_options
 from api.cli.rejected_text import print_diff, print_entry, print_list, print_results, print_stats
 from api.cli.store import VISIBLE_S
 from api.http.ports import Side
-from api.http.rejected import describe_entry
 from api.processes.identity import code_version, now
-from api.replaying import Replaying, Wanted
+from api.replaying import Replaying, Wanted, describe_entry
 from ingest.mending import Mend
 from ingest.replay import Attempt, Discarded, Person, Replayed, Replays, Trial, told
 from schemas.rejections import CONFLICT, EntryFilter, RejectedEntry

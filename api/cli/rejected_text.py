@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from api.cli.project import LOCAL_TENANT
-from api.http.rejected import remedy_of
+from api.replaying import remedy_of
 from ingest.formats.registry import FORMAT_HEADER, FORMATS
 from ingest.replay import Attempt, Replayed
 from schemas.errors import Reason

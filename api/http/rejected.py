@@ -17,13 +17,13 @@ from api.http.methods import get
 from api.http.operation import BODY_REFUSALS, PROBLEM, REFUSALS, Json, Operation, path_parameter
 from api.http.ports import RejectedEntries, Side
 from api.http.problems import Problem, retry_after
-from api.replaying import SHORTEST_ID, AmbiguousEntry, Replaying, Wanted
+from api.replaying import SHORTEST_ID, AmbiguousEntry, Replaying, Wanted, describe_entry
 from ingest.admission import EARLIEST, TOO_LATE
 from ingest.mending import Mend
 from ingest.ports import Grant
 from ingest.replay import Person, Replayed, Replays, Trial
-from schemas.errors import Reason, Retryable
-from schemas.rejections import CONFLICT, EntryFilter, RejectedEntry
+from schemas.errors import Retryable
+from schemas.rejections import EntryFilter
 
 #: Most entries that one request lists, replays or discards; ask again for the others.
 MAX_ENTRIES: Final = 1000
@@ -136,29 +136,6 @@ def rejected_routes(door: Door, entries: RejectedEntries | None, code_version: s
         return _json({"discarded": [one.entry_id for one in done], "more": len(done) >= wanted.limit})
 
     return [list_rejected, count_rejected, show_rejected, replay_rejected, discard_rejected]
-
-
-def describe_entry(entry: RejectedEntry, original: bytes) -> Json:
-    """An entry with its original, as JSON where it is JSON, and what to do about it."""
-    described: Json = msgspec.to_builtins(entry)
-    described["remedy"] = remedy_of(entry)
-    try:
-        described["original"] = msgspec.json.decode(original)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        described["original_text"] = original.decode("utf-8", "replace")
-    return described
-
-
-def remedy_of(entry: RejectedEntry) -> str:
-    """What a person does next, in one clause."""
-    if entry.reason == CONFLICT:
-        return "replay it under a new id, so that both count, or discard it"
-    if not entry.replayable:
-        return "send it again from its source: only its beginning is kept; then discard this entry"
-    try:
-        return Reason(entry.reason).remedy
-    except ValueError:  # of a newer version
-        return "see the message"
 
 
 def _among(id_: str, results: Sequence[Replayed]) -> bool:

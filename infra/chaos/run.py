@@ -141,7 +141,7 @@ class _Run:
             events=counts,
             rebuild_identical=identical,
             orphan_processes=orphans,
-            full_disk="tmpfs in a user namespace" if small_disks else "RLIMIT_FSIZE on the engine",
+            full_disk="tmpfs in a user namespace" if small_disks else "RLIMIT_FSIZE on Kafka",
             slow_and_refusing_store="TCP proxy in front of the engine; SIGSTOP of the engine",
             over_target=over_target(self._struck),
             clients=asked.clients,

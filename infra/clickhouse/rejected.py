@@ -22,6 +22,7 @@ Value = str | int | Sequence[str]
 _DATABASE: Final = "ratchet"
 #: Characters that a beginning of an entry id needs to name it.
 SHORTEST_ID: Final = 8
+_WHOLE_ID: Final = 64
 _COLUMNS: Final = (
     "entry_id, reason, message, field, event_source, event_id, event_type, subject, door, "
     "formatDateTime(received_time, '%Y-%m-%dT%H:%i:%S.%fZ') AS received_time, "
@@ -105,9 +106,12 @@ class AnalystRejected:
         long = [id_ for id_ in ids if len(id_) >= SHORTEST_ID]
         if not long:
             return []
+        # whole ids are looked up by the key, beginnings are searched for
+        whole = all(len(id_) == _WHOLE_ID for id_ in long)
+        match = "entry_id IN" if whole else "arrayExists(id -> startsWith(entry_id, id),"
         rows = await self._rows(
             f"SELECT {_COLUMNS} FROM rejected WHERE tenant = {{tenant:String}} "
-            "AND arrayExists(id -> startsWith(entry_id, id), {ids:Array(String)}) ORDER BY received_time, entry_id",
+            f"AND {match} {{ids:Array(String)}}{'' if whole else ')'} ORDER BY received_time, entry_id",
             {"tenant": tenant, "ids": long},
             _Row,
         )

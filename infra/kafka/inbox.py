@@ -31,7 +31,7 @@ GROUP: Final = "ratchet-inbox"
 _APPEND_TIME: Final = 1
 _MAX_RECORDS: Final = 1_000
 #: A topic that is made while we run is found within this time.
-_LOOK_FOR_TOPICS_MS: Final = 10_000
+_LOOK_FOR_TOPICS_MS: Final = 5_000
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import resource
 import secrets
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,12 +15,14 @@ from pathlib import Path
 import httpx
 import msgspec
 import numpy as np
-import psutil
 import pytest
 from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError
 
+from infra.chaos.disks import SmallDisks
 from infra.clickhouse.engine import EngineSettings
 from infra.clickhouse.engine.inserts import Target, find_target
+from infra.clickhouse.engine.room import end_if_full
+from infra.local.spec import ProcessSpec
 from tests.engine_process import EngineProcess, settings_for, start_command
 from tests.live_services import free_ports, wait_for, wait_until
 
@@ -123,23 +125,88 @@ def test_kill_9_loses_no_acknowledged_batch(tmp_path: Path) -> None:
 
 
 def test_what_the_storage_refuses_is_never_acknowledged(tmp_path: Path) -> None:
-    """As on a full disk: no file of the engine may grow beyond a page."""
     with EngineProcess(settings_for(tmp_path / "engine")) as engine:
         engine.ask(
-            "CREATE TABLE t (a UInt64, b String, CONSTRAINT small CHECK a < 9) ENGINE MergeTree ORDER BY a"
+            "CREATE TABLE t (a Int8, b String DEFAULT 'x', CONSTRAINT s CHECK a < 9) "
+            "ENGINE MergeTree ORDER BY a"
         )
-        process = psutil.Process(engine.process.pid)
-        before = process.rlimit(resource.RLIMIT_FSIZE)
-        process.rlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
-        rows = "".join(f"1\t{secrets.token_hex(50)}\n" for _ in range(1000))
-        refused = engine.ask(f"INSERT INTO t (a, b) FORMAT TabSeparated\n{rows}")
-        assert refused.status_code == 500, refused.text
-        process.rlimit(resource.RLIMIT_FSIZE, before)
-        assert engine.ask("SELECT count() FROM t").text == "0\n"
         violated = engine.ask("INSERT INTO t FORMAT TabSeparated\n3\tfits\n10\tdoes not\n")
         assert violated.headers["x-clickhouse-exception-code"] == "469", violated.text
-        assert engine.ask(f"INSERT INTO t (a, b) FORMAT TabSeparated\n{rows}").status_code == 200
-        assert engine.ask("SELECT count() FROM t").text == "1000\n"
+        assert engine.ask("SELECT count() FROM t").text == "0\n"
+        assert engine.ask('INSERT INTO t FORMAT JSONEachRow\n{"a": 1}\n').status_code == 200
+        assert engine.ask("SELECT * FROM t").text == "1\tx\n"
+
+
+def test_nothing_is_inserted_on_a_disk_that_is_nearly_full(tmp_path: Path) -> None:
+    with EngineProcess(settings_for(tmp_path / "engine", min_free_bytes=1 << 60)) as engine:
+        engine.ask("CREATE TABLE t (a Int8) ENGINE MergeTree ORDER BY a")
+        refused = engine.ask("INSERT INTO t FORMAT TabSeparated\n3\n")
+        assert refused.headers["x-clickhouse-exception-code"] == "243", refused.text
+        assert "until there is room" in refused.text
+
+
+def test_a_full_disk_loses_no_acknowledged_row(tmp_path: Path) -> None:
+    """A disk that others fill while rows are inserted, on a real small one where the system allows it."""
+    directory = tmp_path / "engine"
+    disks = SmallDisks.mount({"engine": directory}, 200 << 20)
+    settings = settings_for(directory, min_free_bytes=16 << 20)
+    acknowledged = 0
+
+    def start() -> subprocess.Popen[bytes]:
+        argv = tuple(start_command(settings))
+        wrapped = disks.wrap(ProcessSpec(name="engine", argv=argv), tmp_path) if disks else argv
+        process = subprocess.Popen(wrapped, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for("the engine's start", lambda: process.poll() is not None or page() == 200)
+        return process
+
+    def page() -> int:
+        try:
+            return httpx.get(f"http://127.0.0.1:{settings.port}/readyz").status_code
+        except httpx.TransportError:
+            return 0
+
+    def ask(sql: str) -> httpx.Response:
+        account = (settings.writer_user, settings.writer_password)
+        return httpx.post(f"http://127.0.0.1:{settings.port}", content=sql, auth=account, timeout=60)
+
+    process = start()
+    try:
+        ask("CREATE TABLE t (a UInt64, b String) ENGINE ReplacingMergeTree ORDER BY a")
+        filler = threading.Timer(0.7, disks.fill, ("engine",)) if disks else threading.Timer(0, int)
+        filler.start()
+        number = 0
+        for number in range(60):
+            rows = "".join(f"{number * 1000 + row}\t{secrets.token_hex(400)}\n" for row in range(1000))
+            try:
+                answer = ask(f"INSERT INTO t FORMAT TabSeparated\n{rows}")
+                acknowledged += 1000 * (answer.status_code == 200)
+                assert answer.status_code == 200 or "243" in answer.text, answer.text
+            except httpx.TransportError:
+                break  # it ended rather than to answer for this one
+        filler.join()
+        if disks:
+            disks.free("engine")
+        process.kill()
+        process.wait(30)
+        process = start()
+        count, length = ask("SELECT uniqExact(a), sum(length(b)) FROM t FINAL").text.split()
+        assert int(count) >= acknowledged > 0
+        assert int(length) == 800 * int(count)
+    finally:
+        process.kill()
+        process.wait(30)
+        if disks:
+            disks.close()
+
+
+def test_a_disk_that_ran_full_ends_the_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr("infra.clickhouse.engine.room.os._exit", ended.append)
+    end_if_full(tmp_path)
+    assert ended == []
+    monkeypatch.setattr("infra.clickhouse.engine.room.FULL_BYTES", 1 << 60)
+    end_if_full(tmp_path)
+    assert ended == [74]
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,9 @@ max_training_questions = 100
 
 [tenants.learning]
 key = "key-of-learning"
+
+[tenants.mending]
+key = "key-of-mending"
 """
 
 

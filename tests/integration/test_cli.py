@@ -196,7 +196,7 @@ def test_documents_with_a_key_of_their_own_are_not_compared_with_this_tenants(sh
 def test_an_unknown_tenant_gets_nothing(shell: Shell) -> None:
     path = shell.directory / "one.jsonl"
     path.write_text('{"id": "a", "text": "x"}\n')
-    for command in (("documents", "load"), ("import",)):
+    for command in (("documents", "load"), ("import", "cloudevents")):
         done = shell.run(*command, str(path), "--tenant", "shpo", expect=2)
         assert (
             "no tenant 'shpo' in the settings; there are: default, elsewhere, old, shop, story, tests"
@@ -237,10 +237,10 @@ def imported(shell: Shell) -> Shell:
     ]
     path = shell.directory / "old.jsonl"
     path.write_text("\n".join(lines))
-    dry = shell.run("import", str(path), "--tenant", "old", "--dry-run", expect=1)
+    dry = shell.run("import", "cloudevents", str(path), "--tenant", "old", "--dry-run", expect=1)
     assert dry.stdout == "6 events are good, 2 bad; nothing was written\n"
     for _ in range(2):
-        done = shell.run("import", str(path), "--tenant", "old", expect=1)
+        done = shell.run("import", "cloudevents", str(path), "--tenant", "old", expect=1)
         assert done.stdout == "6 events imported, 2 bad (kept in `rejected`)\n"
         assert "line 7: invalid_json" in done.stderr
         assert "line 8: missing_field at data.text" in done.stderr
@@ -452,7 +452,7 @@ def test_without_a_stack_each_command_says_so(tmp_path: Path) -> None:
         ("sql", "SELECT 1"),
         ("documents", "list"),
         ("documents", "load", str(path)),
-        ("import", str(path)),
+        ("import", "cloudevents", str(path)),
         ("doctor",),
         ("story",),
         ("train",),

@@ -26,12 +26,15 @@ from streams.memory import MemoryLog, MemoryStore
 from streams.ports import Table
 from streams.settings import StreamSettings
 from streams.waiting import ReferenceResolver
-from tests.doors import DOORS, PARTS, Door, Part, Telling, part_of, tell, whole_story
+from tests.doors import DOORS as HTTP_DOORS
+from tests.doors import PARTS, Door, Part, Telling, part_of, tell, whole_story
+from tests.doors_beside_http import DOORS_BESIDE_HTTP
 from tests.live_services import running_engine, running_kafka, wait_until
 from tests.small_log import messages_of
 from tests.unit.http_door import Site
 from tests.worker_process import WorkerOptions, running_worker
 
+DOORS: Final = (*HTTP_DOORS, *DOORS_BESIDE_HTTP)
 #: Table → columns that say through which door, when and as which event it came.
 NOT_COMPARED: Final[dict[Table, frozenset[str]]] = {
     "events": frozenset(

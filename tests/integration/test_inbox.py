@@ -127,6 +127,25 @@ async def test_what_applications_write_is_keyed_anew_and_comes_again_until_it_is
     assert entry
 
 
+async def test_a_partition_that_moved_before_its_commit_is_read_again_by_who_has_it_now(broker: str) -> None:
+    settings, tenant, group = KafkaSettings(bootstrap=broker), "in-box-moved", "test-inbox-moved"
+    await ensure_inboxes(settings, [tenant], partitions=2)
+    producer = AIOKafkaProducer(bootstrap_servers=broker)
+    await producer.start()
+    for partition in (0, 1):
+        await producer.send_and_wait(inbox_topic(tenant), json.dumps(query()).encode(), partition=partition)
+    await producer.stop()
+    async with KafkaInbox(broker, [tenant], group=group) as first:
+        both = await fetched(first, 2)
+        async with KafkaInbox(broker, [tenant], group=group) as second:
+            (again,) = await fetched(second, 1)
+            # one of the two is the other member's by now; the first one notes what is still its own
+            await first.commit(both)
+            await second.commit([again])
+    async with KafkaInbox(broker, [tenant], group=group) as third:
+        assert await third.fetch(3.0) == []
+
+
 @pytest.mark.timeout(180)
 async def test_kill_nine_loses_nothing_and_makes_no_other_event(broker: str, tmp_path: Path) -> None:
     tenant, number = "in-box-killed", 4_000

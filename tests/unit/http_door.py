@@ -14,6 +14,7 @@ from litestar import Litestar
 
 from api.http.app import create_app
 from api.http.metrics import HttpMetrics
+from api.http.ports import RejectedEntries
 from ingest.keys import DEFAULT_SCOPES, HashedKeys, IssuedKeys, key_hash
 from ingest.memory import MemoryEventLog
 from ingest.ports import Appended, EventLog
@@ -88,7 +89,12 @@ class Full:
 class Site:
     """An application with its ports in reach."""
 
-    def __init__(self, settings: IngestSettings | None = None, log: EventLog | None = None) -> None:
+    def __init__(
+        self,
+        settings: IngestSettings | None = None,
+        log: EventLog | None = None,
+        rejected: RejectedEntries | None = None,
+    ) -> None:
         #: What the clock of the doors shows.
         self.time = NOW
         self.serving = Serving()
@@ -105,11 +111,13 @@ class Site:
         )
         self.keys.follow(lambda: self.serving.caught_up)
         self.log = FollowedLog(self.serving, self.keys)
+        #: Where the doors append.
+        self.event_log: EventLog = log or self.log
         self.metrics = HttpMetrics()
         self.fatal: list[Fatal] = []
         numbers = itertools.count(1)
         self.app: Litestar = create_app(
-            event_log=log or self.log,
+            event_log=self.event_log,
             keys=self.keys,
             serving=self.serving,
             settings=settings or IngestSettings(),
@@ -117,6 +125,7 @@ class Site:
             mint=lambda: uuid7(1_772_443_800_000 + next(numbers), bytes(10)),
             code_version="0.1.0",
             metrics=self.metrics,
+            rejected=rejected,
             on_fatal=self.fatal.append,
         )
 

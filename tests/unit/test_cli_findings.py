@@ -120,7 +120,7 @@ def test_nothing_is_missing() -> None:
             ),
             "problem",
             "4 rejected as missing_field at data.text: m",
-            "ratchet trace abc",
+            "ratchet rejected show abc",
         ),
         (changed(lag_events=12), "hint", "12 events are acknowledged", "streams"),
         (changed(lag_events=None), "problem", "Kafka does not answer", "ratchet up"),

@@ -38,6 +38,19 @@ def test_processes_are_asked_where_they_listen(tmp_path: Path) -> None:
     assert spec.ports["clickhouse"] == 21999
 
 
+@pytest.mark.service
+def test_the_inbox_runs_where_a_tenant_has_one(tmp_path: Path) -> None:
+    settings = '[tenants.acme]\nkey = "k"\n'
+    (tmp_path / "ratchet.toml").write_text(settings)
+    assert "inbox" not in [one.name for one in local_stack(Project(tmp_path), learn=False).processes]
+    (tmp_path / "ratchet.toml").write_text(f'{settings}[inbox]\ntenants = ["acme"]\n')
+    project = Project(tmp_path)
+    spec = local_stack(project, learn=False)
+    (inbox,) = (one for one in spec.processes if one.name == "inbox")
+    assert inbox.ready == HttpReady(f"http://127.0.0.1:{project.settings.inbox_http.port}/readyz")
+    assert spec.ports["inbox"] == project.settings.inbox_http.port > 0
+
+
 @pytest.mark.parametrize(
     ("host", "url"),
     [

@@ -9,6 +9,10 @@ from typing import Any, Final
 
 import msgspec
 import pytest
+from cloudevents.core.bindings import kafka as core
+from cloudevents.core.v1.event import CloudEvent
+from cloudevents.v1 import kafka as old
+from cloudevents.v1.http import CloudEvent as OldCloudEvent
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
@@ -153,6 +157,36 @@ async def test_attributes_are_utf8_as_they_are() -> None:
     await application.run()
     (event,) = application.events()
     assert event.source == "urn:größe%20x"
+
+
+ATTRIBUTES: Final[dict[str, Any]] = {
+    "id": "e-1",
+    "source": "urn:größe x%20",
+    "type": "ratchet.query.asked.v1",
+    "time": NOW,
+    "partitionkey": "their own",
+    "datacontenttype": "application/json",
+}
+
+
+@pytest.mark.parametrize("write", [core.to_binary_event, core.to_structured_event])
+async def test_what_the_cloudevents_library_writes(write: Any) -> None:
+    application = Application()
+    message = write(CloudEvent(ATTRIBUTES, json.loads(DATA)))
+    application.write(message.value, list(message.headers.items()))
+    await application.run()
+    (event,) = application.events()
+    assert (event.id, event.source, event.subject, event.time) == ("e-1", "urn:größe x%20", "q-1", NOW)
+
+
+@pytest.mark.parametrize("write", [old.to_binary, old.to_structured])
+async def test_what_its_first_version_writes(write: Any) -> None:
+    application = Application()
+    message = write(OldCloudEvent({**ATTRIBUTES, "time": NOW.isoformat()}, json.loads(DATA)))
+    application.write(message.value, list(message.headers.items()))
+    await application.run()
+    (event,) = application.events()
+    assert (event.id, event.source, event.subject, event.time) == ("e-1", "urn:größe x%20", "q-1", NOW)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from api.http.metrics import HttpMetrics, make_metric
+from api.processes.inbox import InboxMetrics
 from api.processes.lag_age import LagAge
 from api.processes.measured import MeasuredLog, MeasuredLookup, MeasuredSink, watch_disk
 from api.processes.worker_metrics import WorkerMetrics
@@ -217,7 +218,9 @@ def test_every_metric_of_the_table_is_made_and_none_beside_it(tmp_path: Path) ->
     MeasuredLookup(MemoryStore(), worker)
     watch_disk(tmp_path, worker)
     engine = EngineMetrics()
-    made = names(http.registry) | names(worker) | names(engine._registry)
+    inbox = CollectorRegistry()
+    InboxMetrics(inbox).observe_lag({("inbox.acme", 0): 1})
+    made = names(http.registry) | names(worker) | names(engine._registry) | names(inbox)
     # the processes `learner` and `alerts` make theirs by hand, from the table
     learner = CollectorRegistry()
     for metric in METRICS:

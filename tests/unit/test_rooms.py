@@ -42,7 +42,8 @@ def test_adapters_import_a_room_through_its_ports_only() -> None:
         "api.processes.streams, streams.faust_app, infra.clickhouse.sink, infra.clickhouse.migrate",
         "api.processes.learner, learners.daemon.learner, infra.clickhouse.learning",
         "api.processes.alerts, api.alerts.watch, api.alerts.webhook, api.alerts.scraping, api.http.alerts",
-        "api.cli.main, api.cli.stack, api.cli.config",
+        "api.processes.inbox, infra.kafka.inbox, ingest.inbox",
+        "api.cli.main, api.cli.stack, api.cli.config, api.cli.imports",
     ],
 )
 def test_what_runs_all_day_imports_nothing_heavy(modules: str) -> None:

@@ -88,3 +88,10 @@ def test_mistakes_name_setting_origin_and_remedy(
 def test_tenants_without_a_key_do_not_share_one(tmp_path: Path) -> None:
     write(tmp_path, "[tenants.a]\nmode = 'auto'\n[tenants.b]\nkey = ''\n[tenants.c-1]\nkey = 'k'\n")
     assert sorted(load_settings(tmp_path, {}).settings.tenants) == ["a", "b", "c-1"]
+
+
+def test_an_inbox_is_of_a_tenant(tmp_path: Path) -> None:
+    write(tmp_path, '[inbox]\ntenants = ["acme"]\n[tenants.acme]\nkey = "k"\n')
+    assert load_settings(tmp_path, {}).settings.inbox.tenants == ("acme",)
+    with pytest.raises(SettingsError, match=r"no tenant 'other'; there are: acme"):
+        load_settings(tmp_path, {"RATCHET_INBOX__TENANTS": '["other"]'})

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -16,6 +17,7 @@ from .connection import Connection, Engine, Result, Session, quote_name, quote_t
 from .errors import QUERY_WAS_CANCELLED, READONLY, SUPPORT_IS_DISABLED, SYNTAX_ERROR, EngineError
 from .inserts import insert_rows, stream_rows
 from .protocol import QueryRequest
+from .room import end_if_full, require_room
 from .settings import EngineSettings
 from .statements import (
     Insert,
@@ -198,7 +200,10 @@ class Execution:
                 raise _read_only_error()
             insert = None if request.parameters else split_insert(sql)
             if insert is not None:
+                directory = Path(self._settings.path)
+                require_room(directory, len(data) + len(insert.data), self._settings.min_free_bytes)
                 written = insert_rows(connection, insert, data)
+                end_if_full(directory)
                 self._summary.count_written(written.rows, written.size_bytes)
                 self.finished = True
                 return b""

@@ -33,6 +33,8 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     response_buffer_bytes: int = 1 << 20
     #: Memory of all statements together; beyond it the engine refuses (MEMORY_LIMIT_EXCEEDED).
     max_server_memory_bytes: int = 2_000_000_000
+    #: Room on the disk below which nothing is inserted: chDB does not tell of a write that fails.
+    min_free_bytes: int = 64 << 20
     #: Threads for merges and other background work.
     background_threads: int = 2
     #: How long running statements may go on after SIGTERM before they are killed.
