@@ -130,7 +130,7 @@ def local_stack(project: Project, *, learn: bool) -> StackSpec:
         process("clickhouse", "api.processes.engine", store.geturl(), ()),
         process("streams", "api.processes.streams", http_url(settings.streams_http), ("kafka", "clickhouse")),
         *workers,
-        process("api", "api.processes.http", http_url(settings.api), ("kafka", "streams")),
+        process("api", "api.processes.http", http_url(settings.api), ("kafka",)),
     ]
     listening = {
         "kafka": ports.kafka,
