@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from litestar import Request
 
+from api.http.bodies import header_of
 from api.http.problems import Problem, retry_after
 from api.http.rates import Rates
 from ingest.ports import Grant, KeyRing, Scope
@@ -61,7 +62,7 @@ def authorize(request: Request[Any, Any, Any], keys: KeyRing, scope: Scope, rate
 
 
 def _key_of(request: Request[Any, Any, Any]) -> str:
-    authorization = request.headers.get("authorization")
+    authorization = header_of(request, b"authorization")
     if authorization is not None:
         scheme, _, value = authorization.partition(" ")
         scheme = scheme.lower()
@@ -69,7 +70,7 @@ def _key_of(request: Request[Any, Any, Any]) -> str:
             return value.strip()
         if scheme == "basic":
             return _password(value)
-    return (request.headers.get("x-api-key") or "").strip()
+    return (header_of(request, b"x-api-key") or "").strip()
 
 
 def _password(value: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 import zstandard
 from litestar import Request
+from litestar.exceptions import ClientException
 
 from api.http.problems import Problem
 from ingest.refusals import DECODER_ERRORS, DecoderError, refuse_json
@@ -51,7 +52,13 @@ async def read_body(request: AnyRequest, max_bytes: int) -> bytes:
     encoding = _encoding_of(request)
     kept: list[bytes] = []
     length = 0
-    async for chunk in request.stream():
+    more = True
+    while more:  # as `request.stream` does it, without a generator for each request
+        message: Any = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientException("the connection ended before the body did")
+        chunk: bytes = message.get("body", b"")
+        more = message.get("more_body", False)
         length += len(chunk)
         if length <= max_bytes:
             kept.append(chunk)
@@ -63,9 +70,20 @@ async def read_body(request: AnyRequest, max_bytes: int) -> bytes:
     return body if encoding is None or not body else await _unpack(body, encoding, max_bytes)
 
 
+def header_of(request: AnyRequest, name: bytes) -> str | None:
+    """A header, by its name in lower case; of several of one name the first, None if there is none.
+
+    `request.headers` would make a multi-dictionary of all of them, for every request.
+    """
+    for known, value in request.scope["headers"]:
+        if known == name:
+            return value.decode("latin-1")
+    return None
+
+
 def media_type_of(request: AnyRequest) -> str:
     """The media type of the body, without parameters. Raises Problem 415 for a charset that is not UTF-8."""
-    media_type, _, parameters = request.headers.get("content-type", "").lower().partition(";")
+    media_type, _, parameters = (header_of(request, b"content-type") or "").lower().partition(";")
     if parameters:
         _, _, charset = parameters.partition("charset=")
         charset = charset.partition(";")[0].strip(' "')
@@ -126,7 +144,7 @@ def _field_of(error: msgspec.ValidationError) -> str:
 
 def _encoding_of(request: AnyRequest) -> str | None:
     """The name of the one encoding, None for a plain body. Raises Problem 415."""
-    if "content-encoding" not in request.headers:
+    if header_of(request, b"content-encoding") is None:
         return None
     text = ",".join(request.headers.getall("content-encoding"))
     encoding = text.strip().lower().removeprefix("x-")

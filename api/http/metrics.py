@@ -92,6 +92,9 @@ class HttpMetrics:
 
     def middleware(self, app: ASGIApp) -> ASGIApp:
         """Counts and times every request of a route, under the route's template, never its path."""
+        # `labels` looks its child up under a lock and checks each label: for every request that adds up
+        counters: dict[tuple[str, str, int], Any] = {}
+        timers: dict[str, Any] = {}
 
         async def measured(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] != ScopeType.HTTP:
@@ -111,8 +114,12 @@ class HttpMetrics:
                 await app(scope, receive, note)
             finally:
                 route = scope.get("path_template") or _OTHER
-                self._requests.labels(route, method, status).inc()
-                self._seconds.labels(route).observe(time.perf_counter() - started)
+                counter = counters.get((route, method, status))
+                if counter is None:
+                    counter = counters[route, method, status] = self._requests.labels(route, method, status)
+                    timers[route] = self._seconds.labels(route)
+                counter.inc()
+                timers[route].observe(time.perf_counter() - started)
                 if status == 401:
                     self._count_unauthenticated(scope)
 
