@@ -18,7 +18,7 @@ from msgspec import Raw
 from api.http.bodies import AnyRequest
 from api.http.door import Door, answer
 from api.http.operation import BODY_REFUSALS, PROBLEM, REFUSALS, Json, Operation, path_parameter, ref
-from api.http.pieces import Taken, read_pieces, split_body, take_pieces, try_piece
+from api.http.pieces import Taken, read_pieces, split_or_keep, take_pieces, try_piece
 from api.http.problems import Problem
 from ingest.formats.langfuse import LANGFUSE
 from ingest.formats.mlflow import MLFLOW
@@ -69,7 +69,7 @@ def _langfuse(door: Door, version: str) -> list[HTTPRouteHandler]:
     async def send_scores(request: AnyRequest) -> Response[bytes]:
         sender = door.sender(request)
         body = await door.read(request)
-        pieces = split_body(LANGFUSE, body)
+        pieces = await split_or_keep(door, request, sender, LANGFUSE, body)
         alone = len(pieces) == 1 and body.lstrip()[:1] != b"["
         taken = await take_pieces(door, request, sender, LANGFUSE, pieces)
         refused = [one.refused for one in taken if one.refused is not None]
@@ -86,7 +86,7 @@ def _langfuse(door: Door, version: str) -> list[HTTPRouteHandler]:
     @post("/api/public/ingestion", status_code=207)
     async def send_batch(request: AnyRequest) -> Response[bytes]:
         sender = door.sender(request)
-        pieces = await read_pieces(door, request, LANGFUSE)
+        pieces = await read_pieces(door, request, sender, LANGFUSE)
         taken = await take_pieces(door, request, sender, LANGFUSE, pieces)
         successes: list[dict[str, object]] = []
         errors: list[dict[str, object]] = []
@@ -148,7 +148,7 @@ def _phoenix_route(door: Door, subject: Subject, what: str) -> HTTPRouteHandler:
     @post(f"/v1/{subject}_{what}", status_code=200)
     async def annotate(request: AnyRequest) -> Response[bytes]:
         sender = door.sender(request)
-        pieces = await read_pieces(door, request, format)
+        pieces = await read_pieces(door, request, sender, format)
         taken = await take_pieces(door, request, sender, format, pieces)
         refused = [one.refused for one in taken if one.refused is not None]
         if refused:
@@ -172,7 +172,7 @@ def _tensorzero(door: Door) -> HTTPRouteHandler:
     @post("/feedback", status_code=200)
     async def send_feedback(request: AnyRequest) -> Response[bytes]:
         sender = door.sender(request)
-        piece = _one(await read_pieces(door, request, TENSORZERO), "feedback")
+        piece = _one(await read_pieces(door, request, sender, TENSORZERO), "feedback")
         if is_dry_run(bytes(piece)):
             outcome = try_piece(door, sender.tenant, TENSORZERO, piece, door.now())
         else:
@@ -193,7 +193,7 @@ def _ubi_route(door: Door, path: str) -> HTTPRouteHandler:
     @post(path, status_code=202)
     async def send_behaviour(request: AnyRequest) -> Response[bytes]:
         sender = door.sender(request)
-        pieces = await read_pieces(door, request, UBI)
+        pieces = await read_pieces(door, request, sender, UBI)
         taken = await take_pieces(door, request, sender, UBI, pieces)
         results = tuple(outcome for one in taken for outcome in one.outcomes)
         rejected = sum(outcome.status == "rejected" for outcome in results)
@@ -209,7 +209,7 @@ def _mlflow(door: Door) -> HTTPRouteHandler:
     @post("/api/3.0/mlflow/traces/{trace_id:str}/assessments", status_code=200)
     async def assess(request: AnyRequest) -> Response[bytes]:
         sender = door.sender(request)
-        piece = _one(await read_pieces(door, request, MLFLOW), "assessment")
+        piece = _one(await read_pieces(door, request, sender, MLFLOW), "assessment")
         try:
             assessment = _decode_object(piece)
         except DECODER_ERRORS:

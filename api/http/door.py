@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
+from typing import NoReturn
 
 import msgspec
 from litestar import Response
@@ -14,10 +15,11 @@ from api.http.metrics import HttpMetrics
 from api.http.ports import ServingSource
 from api.http.problems import Problem, retry_after
 from api.http.rates import Rates
-from ingest.formats.items import Item
+from ingest.formats.items import Item, Undecoded
 from ingest.intake import Intake, Receipt
 from ingest.ports import EventLog, Grant, KeyRing
 from ingest.settings import IngestSettings
+from schemas.errors import Reason, Rejectable
 
 Mint = Callable[[], str]
 Clock = Callable[[], dt.datetime]
@@ -98,6 +100,29 @@ class Door:
         )
         self.metrics.count_receipt(door, receipt)
         return receipt
+
+    async def refuse_whole(
+        self,
+        body: bytes,
+        sender: Grant,
+        headers: Mapping[str, str],
+        problem: Problem,
+        *,
+        door: str = HTTP_DOOR,
+    ) -> NoReturn:
+        """Keep a body in which no event can be told from another, then raise `problem`.
+
+        It came with a key, so it must not vanish: it is in `rejected`, with its bytes, before the answer
+        goes. Raises Problem 503 instead if that is not confirmed.
+        """
+        if body.strip():
+            why = Rejectable(
+                Reason.INVALID_JSON, problem.detail, field=str(problem.extensions.get("field", ""))
+            )
+            receipt = await self.take([Undecoded(body, why)], sender, headers, door=door)
+            if receipt.unconfirmed:
+                answer(receipt)
+        raise problem
 
 
 def answer(receipt: Receipt) -> Response[bytes]:

@@ -16,6 +16,7 @@ from api.http.problems import Problem
 from ingest.formats.cloudevents import BATCH, HTTP_PREFIX, LINES, ONE, compose_http, split_lines
 from ingest.formats.items import Item
 from ingest.intake import Outcome, Receipt
+from ingest.ports import Grant
 from ingest.refusals import DECODER_ERRORS
 
 PLAIN: Final = "application/json"
@@ -100,7 +101,7 @@ def event_routes(door: Door) -> list[HTTPRouteHandler]:
         sender = door.sender(request)
         media_type = media_type_of(request)
         if media_type in (ONE, BATCH):
-            events = split_events(await door.read(request), media_type, door.settings.max_events)
+            events = await _split_or_keep(door, await door.read(request), sender, media_type)
             return answer(await door.take(events, sender, _kept(media_type)))
         if is_binary(request, media_type):
             event = _binary_event(request, await door.read(request))
@@ -109,10 +110,20 @@ def event_routes(door: Door) -> list[HTTPRouteHandler]:
             lines = _lines(await door.read(request), door.settings.max_events)
             receipt = await door.take([line for _, line in lines], sender, _kept(ONE))
             return answer(_by_line(receipt, [number for number, _ in lines]))
-        events = split_events(await door.read(request), media_type, door.settings.max_events)
+        events = await _split_or_keep(door, await door.read(request), sender, media_type)
         return answer(await door.take(events, sender, _kept(media_type)))
 
     return [send_events]
+
+
+async def _split_or_keep(door: Door, body: bytes, sender: Grant, media_type: str) -> Sequence[bytes | Raw]:
+    """`split_events`; a body that is no JSON is kept in `rejected` before its problem is raised."""
+    try:
+        return split_events(body, media_type, door.settings.max_events)
+    except Problem as problem:
+        if problem.status != 400:
+            raise
+        await door.refuse_whole(body, sender, _kept(media_type), problem)
 
 
 def _kept(media_type: str) -> Mapping[str, str]:

@@ -49,9 +49,22 @@ class Taken(Struct, frozen=True):
         return self.outcomes[0].id if self.outcomes else ""
 
 
-async def read_pieces(door: Door, request: AnyRequest, format: Format) -> Sequence[Piece]:
-    """The pieces of a request's body. Raises Problem: 400 if it is none of this format, 413, 415."""
-    return split_body(format, await door.read(request))
+async def read_pieces(door: Door, request: AnyRequest, sender: Grant, format: Format) -> Sequence[Piece]:
+    """The pieces of a request's body. Raises Problem: 400 if it is none of this format, 413, 415.
+
+    A body that is none of it is kept in `rejected` before.
+    """
+    return await split_or_keep(door, request, sender, format, await door.read(request))
+
+
+async def split_or_keep(
+    door: Door, request: AnyRequest, sender: Grant, format: Format, body: bytes
+) -> Sequence[Piece]:
+    """As `read_pieces`, of a body that was read."""
+    try:
+        return split_body(format, body)
+    except Problem as problem:
+        await door.refuse_whole(body, sender, _kept(request, format), problem, door=format.name)
 
 
 def split_body(format: Format, body: bytes) -> Sequence[Piece]:
@@ -75,11 +88,7 @@ async def take_pieces(
     for start in range(0, len(pieces), _PIECES_A_TURN):
         made += map(format.read, pieces[start : start + _PIECES_A_TURN])
         await asyncio.sleep(0)
-    headers = {
-        "content-type": "application/json",
-        "path": request.url.path[:MAX_NAME_CHARACTERS],
-        FORMAT_HEADER: format.name,
-    }
+    headers = _kept(request, format)
     receipt = await door.take([item for items in made for item in items], sender, headers, door=format.name)
     door.metrics.count_ignored(format.name, sum(not items for items in made))
     if receipt.unconfirmed:
@@ -116,3 +125,12 @@ def try_piece(door: Door, tenant: str, format: Format, piece: Piece, received: d
             return Outcome(0, event.id, event.source, "rejected", event.reason, field, event.message)
         outcome = Outcome(0, event.id, event.source, "accepted")
     return outcome
+
+
+def _kept(request: AnyRequest, format: Format) -> dict[str, str]:
+    """Headers that are kept with a rejection."""
+    return {
+        "content-type": "application/json",
+        "path": request.url.path[:MAX_NAME_CHARACTERS],
+        FORMAT_HEADER: format.name,
+    }

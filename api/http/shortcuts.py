@@ -16,6 +16,7 @@ from api.http.door import Door, answer
 from api.http.problems import Problem, retry_after
 from ingest import shortcuts
 from ingest.intake import Outcome, Receipt
+from ingest.ports import Grant
 from ingest.refusals import DECODER_ERRORS
 from ingest.shortcuts import Shortcut, compose_event, names_of
 from ingest.strict import MAX_NAME_CHARACTERS
@@ -48,9 +49,14 @@ def _parse(body: bytes, *, many: bool = False) -> Any:
         raise unparseable(body, error) from error
 
 
-async def _read_object(request: AnyRequest, door: Door) -> dict[str, Raw]:
+async def _read_object(request: AnyRequest, door: Door, sender: Grant) -> dict[str, Raw]:
     require_json(request)
-    fields: dict[str, Raw] = _parse(await door.read(request))
+    body = await door.read(request)
+    try:
+        fields: dict[str, Raw] = _parse(body)
+    except Problem as problem:
+        kept = {"content-type": "application/json", "path": request.url.path[:MAX_NAME_CHARACTERS]}
+        await door.refuse_whole(body, sender, kept, problem)
     return fields
 
 
@@ -90,7 +96,7 @@ def _one_object_route(door: Door, shortcut: Shortcut) -> HTTPRouteHandler:
         key = idempotency_key(request)
         event = compose_event(
             shortcut,
-            await _read_object(request, door),
+            await _read_object(request, door, sender),
             idempotency_key=key,
             mint=door.mint,
         )
@@ -111,7 +117,7 @@ def shortcut_routes(door: Door) -> list[HTTPRouteHandler]:
     async def store_documents(request: Request[Any, Any, Any]) -> Response[bytes]:
         sender = door.sender(request)
         key = idempotency_key(request)
-        fields = await _read_object(request, door)
+        fields = await _read_object(request, door, sender)
         if set(fields) != {"documents"}:
             event = compose_event(shortcuts.DOCUMENTS, fields, idempotency_key=key, mint=door.mint)
             return _answer_one(await door.take([event], sender, _headers(request)), event)

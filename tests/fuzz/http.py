@@ -142,8 +142,10 @@ def faults_of(answer: httpx.Response, path: str, kept: int) -> Iterator[str]:
         yield "405 without Allow"
     if 300 <= status < 400:
         yield "a redirection"
-    if status in ((400, 401, 403, 413, 415, 429) if native else (401, 403, 413, 415, 429)) and kept:
+    if status in (401, 403, 413, 415, 429) and kept:
         yield f"{status}, and yet something was kept"
+    if status == 400 and native and kept > 1:
+        yield "400, and yet more than the body was kept"
     if status >= 400 and not answer.content:
         yield "a refusal without a word"
     if not native or not answer.content:

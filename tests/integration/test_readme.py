@@ -51,7 +51,12 @@ def test_own_data_in_ten_minutes(stack: LiveStack) -> None:
     assert "q-1" in str(rows[0]["events"])
 
     addresses = next(line for line in lines if line.startswith("eval "))
-    run(stack, environment + addresses + "\n" + after)
+    refused, mended = after.split("ratchet rejected list", 1)
+    run(stack, environment + addresses + "\n" + refused)
+    wait_for_rows(stack, "SELECT entry_id FROM rejected WHERE event_id = 'f-1'")
+    told = run(stack, environment + addresses + "\nratchet rejected list" + mended)
+    assert "replayed as feedback.given f-1" in told
+    wait_for_rows(stack, "SELECT 1 FROM events WHERE event_id = 'f-1'")
     wait_for_rows(stack, "SELECT query_id FROM pairs WHERE query_id = 'q-2' AND document_id = 'pin-change'")
     old = wait_for_rows(
         stack, "SELECT toString(asked_at) AS at FROM episodes WHERE query_id = 'old-1' AND clicks = 1"

@@ -96,7 +96,17 @@ async def test_what_is_not_json_is_400(site: Site, body: bytes, headers: dict[st
     answer = await site.send("POST", "/v1/events", body, headers)
     assert answer.status_code == 400
     assert answer.json()["type"] == "urn:ratchet:problem:unparseable"
-    assert not site.log.records
+    assert not site.events()
+    # what came with a key is kept; nothing came in an empty body
+    assert [(one.reason, one.original) for one in site.rejections()] == (
+        [("invalid_json", body)] if body else []
+    )
+
+
+async def test_a_body_that_cannot_be_kept_is_503(site: Site) -> None:
+    site.log.confirming = False
+    answer = await site.send("POST", "/v1/events", b"{", ONE)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
 
 
 async def test_one_event_where_a_batch_was_announced_is_400(site: Site) -> None:
