@@ -50,7 +50,11 @@ def otlp_routes(door: Door) -> list[HTTPRouteHandler]:
                 "unsupported-media-type",
                 f"expected {PROTOBUF} or {JSON}, got {media_type[:100] or 'nothing'!r}",
             )
-        spans = await _read(await door.read(request), media_type)
+        body = await door.read(request)
+        try:
+            spans = await _read(body, media_type)
+        except Problem as problem:
+            await door.refuse_whole(body, sender, _kept(request, media_type), problem, door=OTLP.name)
         for outcome, number in Counter(span.outcome for span in spans).items():
             door.metrics.count_spans(outcome, number)
         outcomes = await _take(door, request, sender, spans)
@@ -81,11 +85,7 @@ async def _in_turns(spans: Sequence[Any], read: Callable[[Any], SpanEvents]) -> 
 async def _take(door: Door, request: AnyRequest, sender: Grant, spans: Sequence[SpanEvents]) -> list[Outcome]:
     """What became of every event. Raises Problem: 503 if any is unconfirmed, 429 too many a second."""
     items: list[Item] = [item for span in spans for item in span.items]
-    headers = {
-        "content-type": JSON,
-        "path": request.url.path[:MAX_NAME_CHARACTERS],
-        FORMAT_HEADER: OTLP.name,
-    }
+    headers = _kept(request, JSON)
     outcomes: list[Outcome] = []
     # a request of 10,000 spans makes more events than a door takes at once, and must not be refused for it
     for start in range(0, len(items), door.settings.max_events):
@@ -101,6 +101,15 @@ async def _take(door: Door, request: AnyRequest, sender: Grant, spans: Sequence[
             )
         outcomes += receipt.results
     return outcomes
+
+
+def _kept(request: AnyRequest, media_type: str) -> dict[str, str]:
+    """Headers that are kept with a rejection. What is kept of a span is JSON, however it came."""
+    return {
+        "content-type": media_type,
+        "path": request.url.path[:MAX_NAME_CHARACTERS],
+        FORMAT_HEADER: OTLP.name,
+    }
 
 
 def _answer(outcomes: Sequence[Outcome], spans: Sequence[SpanEvents], media_type: str) -> Response[bytes]:

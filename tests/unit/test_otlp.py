@@ -391,6 +391,8 @@ async def test_a_body_that_is_no_request(
 ) -> None:
     answer = await site.send("POST", "/v1/traces", body, {**ACME, **headers})
     assert answer.status_code == status
+    kept = [(one.reason, one.original[:16], one.headers["format"]) for one in site.rejections()]
+    assert kept == ([("invalid_json", body[:16], "otlp")] if status == 400 else [])
 
 
 async def test_an_unconfirmed_append_is_sent_again_by_the_exporter() -> None:
