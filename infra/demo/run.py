@@ -78,7 +78,7 @@ async def _start(
 ) -> _Scene:
     """The stack with its documents; whatever was opened is closed by `opened`."""
     ready = 0
-    with teller.phase("start", "Start", "broker, store, worker, doors, search, learner", 6) as bar:
+    with teller.phase("start", "Start", "broker, store, worker, doors, search, learner, alerts", 7) as bar:
 
         def on_line(line: str) -> None:
             nonlocal ready
