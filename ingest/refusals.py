@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
-from typing import Any, Final, get_args
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, Literal, get_args, get_origin
 
 import msgspec
 from msgspec import Struct
@@ -15,6 +15,7 @@ from schemas.errors import Reason, Rejectable
 _PATH: Final = re.compile(r" - at (?:`key` in )?`\$([^`]*)`\Z")
 _UNKNOWN: Final = re.compile(r"Object contains unknown field `(.*)`\Z", re.DOTALL)
 _MISSING: Final = re.compile(r"Object missing required field `(.*)`\Z", re.DOTALL)
+_CHOICE: Final = re.compile(r"Invalid enum value (.*)\Z", re.DOTALL)
 _STEP: Final = re.compile(r"[^.\[\]]+")
 #: What stands in a path for a field whose name is empty.
 _NO_NAME: Final = '""'
@@ -58,6 +59,11 @@ def refuse_data(error: DecoderError, event_type: str, twin: type[Struct]) -> Rej
             f"{field} needs {missing[1]!r}, which is not there; {look}",
             field=f"{field}.{missing[1]}",
         )
+    choice = _CHOICE.match(text)
+    if choice and (choices := _choices_at(twin, steps)):
+        came = choice[1][:100]
+        near = suggest(came.strip("'"), choices)
+        text = f"expected one of {', '.join(choices)}, got {came}{near}"
     return Rejectable(Reason.INVALID_VALUE, shorten(f"{field}: {_lower(text)}; {look}"), field=field)
 
 
@@ -112,12 +118,30 @@ def _split(error: msgspec.ValidationError) -> tuple[str, list[str]]:
 
 def _fields_at(twin: type[Struct], steps: list[str]) -> list[str]:
     """Field names of the Struct at this path below `twin`."""
+    return [f.encode_name for f in msgspec.structs.fields(_struct_at(twin, steps))]
+
+
+def _choices_at(twin: type[Struct], steps: list[str]) -> list[str]:
+    """What the field at this path below `twin` may be; nothing if it is no choice."""
+    fields = {f.encode_name: f.type for f in msgspec.structs.fields(_struct_at(twin, steps[:-1]))}
+    return list(_choices_in(fields.get(steps[-1]))) if steps else []
+
+
+def _choices_in(annotation: Any) -> Iterator[str]:
+    for part in get_args(annotation):
+        if get_origin(annotation) is Literal:
+            yield str(part)
+        else:
+            yield from _choices_in(part)
+
+
+def _struct_at(twin: type[Struct], steps: list[str]) -> type[Struct]:
     here = twin
     for step in steps:
         # A step that is no field is an index into the list that the last field is.
         types = {f.encode_name: f.type for f in msgspec.structs.fields(here)}
         here = _struct_in(types.get(step)) or here
-    return [f.encode_name for f in msgspec.structs.fields(here)]
+    return here
 
 
 def _struct_in(annotation: Any) -> type[Struct] | None:

@@ -146,6 +146,17 @@ ALERTS: Final[tuple[Alert, ...]] = (
         why="Few records that wait long are as late as many: a lag in records does not say what users see.",
     ),
     Alert(
+        name="RatchetInboxOld",
+        expression="max by (topic) (ratchet_inbox_lag_seconds) > $threshold",
+        threshold=300,
+        for_s=300,
+        severity="critical",
+        summary="the oldest record of {{ $labels.topic }} that is not taken in waits for "
+        "{{ $value | humanizeDuration }}",
+        why="An inbox that is busy always has records in hand, so their age tells, and not their number. It "
+        "is by the broker's time: a process that starts again and again does not start it anew.",
+    ),
+    Alert(
         name="RatchetFeedbackWaiting",
         expression="max(ratchet_waiting_feedback_events) > $threshold",
         threshold=1000,

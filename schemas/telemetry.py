@@ -132,6 +132,15 @@ INBOX_LAG: Final = Metric(
     meaning="Records that applications wrote to an inbox and that are not taken in and committed.",
     operator_action="Growing: the inbox is too slow, or Kafka does not confirm; see the log of `inbox`.",
 )
+INBOX_LAG_SECONDS: Final = Metric(
+    name="ratchet_inbox_lag_seconds",
+    kind="gauge",
+    unit="seconds",
+    labels=("topic", "partition"),
+    meaning="How long the oldest record in hand has been in the inbox (by the broker's append time, or since "
+    "it was fetched where the topic has none); 0 if none waits.",
+    operator_action="Above a few minutes: nothing of it is in the log yet; see the log of `inbox`.",
+)
 STREAM_MESSAGES: Final = Metric(
     name="ratchet_stream_messages_total",
     kind="counter",
@@ -362,6 +371,7 @@ METRICS: Final[tuple[Metric, ...]] = (
     LOG_IN_FLIGHT,
     SERVING_CAUGHT_UP,
     INBOX_LAG,
+    INBOX_LAG_SECONDS,
     STREAM_MESSAGES,
     STREAM_BATCH,
     STREAM_RECORDS,

@@ -5,6 +5,9 @@ could fold a part each at the same moment, and neither would see the other's. So
 belongs to now is folded; a record elsewhere is appended there again, as it is. The same record twice is one
 record (L3). This is rare: topics are raised when nothing waits, so only a writer that slept meanwhile, or
 offsets that were set back, leave any.
+
+A record that cannot be read belongs to no query: it is rejected where it lies, dated by when Kafka got it.
+Passed on it would be dated anew, and one that is passed on twice would count as two.
 """
 
 from __future__ import annotations
@@ -13,10 +16,12 @@ import functools
 from collections.abc import Sequence
 from typing import Final, Protocol
 
+from schemas.errors import Rejectable
 from schemas.topics import INTERACTIONS, TOPICS
 from streams.batch import BatchProcessor, BatchReport
 from streams.persistence import persist
 from streams.ports import Message, RecordLookup, RejectedLog, RowSink
+from streams.rejecting import read_message
 from streams.settings import StreamSettings
 from streams.waiting import ReferenceResolver
 
@@ -85,13 +90,21 @@ class PlacedBatchProcessor(BatchProcessor):
         if partitions == _DECLARED[INTERACTIONS]:
             return messages  # never raised: every key is where it always was
         of = self._placement.partition_of
-        kept = [message for message in messages if of(message.key, partitions) == message.partition]
-        if len(kept) < len(messages):
-            misplaced = [m for m in messages if of(m.key, partitions) != m.partition]
+        misplaced = [m for m in messages if of(m.key, partitions) != m.partition and _is_readable(m)]
+        if misplaced:
             await persist(
                 functools.partial(self._placement.forward, misplaced, partitions),
                 doing="passing records on to their partition",
                 retry_for_s=self._for_s,
             )
             self.forwarded += len(misplaced)
-        return kept
+        passed_on = {(m.partition, m.offset) for m in misplaced}
+        return [m for m in messages if (m.partition, m.offset) not in passed_on]
+
+
+def _is_readable(message: Message) -> bool:
+    try:
+        read_message(message)
+    except Rejectable:
+        return False
+    return True

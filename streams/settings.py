@@ -26,7 +26,8 @@ class StreamSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         float, Meta(ge=6, le=60, description="after this long without a heartbeat another worker takes over")
     ] = 6.0
     retry_for_s: Annotated[
-        float, Meta(gt=0, description="a store that stays down this long ends the process")
+        float,
+        Meta(gt=0, description="a store that stays down this long ends the process; a statement has half"),
     ] = 30.0
     known_bytes: Annotated[
         int, Meta(ge=0, description="stored records kept in memory, so that late feedback needs no look-up")

@@ -131,7 +131,7 @@ async def _restore(project: Project, directory: Path, source: BackupLogReader, s
     from infra.clickhouse.beside import ClickHouseStoreBeside
     from infra.clickhouse.connection import living, open_client
     from infra.kafka.log import KafkaLogReader, ensure_topics
-    from infra.kafka.refill import commit_as, match_partitions, refill
+    from infra.kafka.refill import commit_as, match_partitions, refill, saved_times
     from streams.rebuild import rebuild
 
     settings, manifest = project.settings, source.manifest
@@ -152,15 +152,16 @@ async def _restore(project: Project, directory: Path, source: BackupLogReader, s
         )
     project.data.mkdir(parents=True, exist_ok=True)
     write_whole(mark, name.encode())
-    for topic, offsets in ends.items():
-        already = sum(there[topic].values())
+    async with saved_times(settings.kafka.bootstrap, ends):
+        for topic, offsets in ends.items():
+            already = sum(there[topic].values())
 
-        def tell(
-            done: int, topic: str = topic, before: int = already, of: int = sum(offsets.values())
-        ) -> None:
-            show(f"restore {topic}", before + done, of)
+            def tell(
+                done: int, topic: str = topic, before: int = already, of: int = sum(offsets.values())
+            ) -> None:
+                show(f"restore {topic}", before + done, of)
 
-        await refill(settings.kafka.bootstrap, source, topic, offsets, tell)
+            await refill(settings.kafka.bootstrap, source, topic, offsets, tell)
     client = await asyncio.to_thread(open_client, settings.clickhouse, timeout_s=600.0)
     try:
         await rebuild(

@@ -69,6 +69,9 @@ def diff(project: Project, first: str, second: str, limit: int, as_json: bool) -
         print_digests(console, (f"{first} ", f"{second} "), digests[0], digests[1], different=different)
         print_differences(console, found, (first, second))
         console.print(f"{', '.join(different)} differ" if different else "equal")
+        if different:
+            looks = [f"`ratchet sql --store {name}`" for name in (first, second) if name != "live"]
+            console.print(f"to look into it: {', '.join(looks)}", soft_wrap=True)
     sys.exit(1 if different else 0)
 
 

@@ -57,7 +57,11 @@ def print_kept(console: Console, name: str, kept: Kept) -> None:
     )
     offsets = msgspec.json.encode(kept.offsets).decode()
     console.print(Text(f"as of {offsets}"), soft_wrap=True)
-    console.print(f"`ratchet diff live {name}` compares, `ratchet rebuild --drop {name}` drops it")
+    console.print(
+        f"`ratchet diff live {name}` compares, `ratchet sql --store {name}` reads it, "
+        f"`ratchet rebuild --drop {name}` drops it",
+        soft_wrap=True,
+    )
 
 
 def print_stores(console: Console, settings: Settings) -> None:

@@ -111,10 +111,15 @@ def print_entry(
     for command, does in next_commands(entry, original, tenant):
         console.print(Text.assemble(("  ", ""), (command, "bold")), soft_wrap=True)
         console.print(Text(f"      {does}", style="dim"))
+    id_ = (
+        "its new id follows from the entry, and the event that stands stays as it is"
+        if entry.reason == CONFLICT
+        else "the event keeps its source and id"
+    )
     console.print(
         Text(
-            "  Replaying is safe: the event keeps its source and id, so it counts once, however often it is "
-            "sent; and once it is stored, the entry is gone from here."
+            f"  Replaying is safe: {id_}; so it counts once, however often it is sent. Once it is stored, "
+            "the entry is gone from here."
         )
     )
 
@@ -169,6 +174,8 @@ def _likely_mend(entry: RejectedEntry, field: str) -> list[str]:
             return ["--set", f"type={meant[1] if meant else 'TYPE'}"]
         case Reason.TIME_OUT_OF_RANGE:
             return ["--drop", field or "time"]
+        case Reason.INVALID_VALUE if field and meant:
+            return ["--set", f"{field}={meant[1]}"]
         case Reason.MISSING_FIELD | Reason.INVALID_VALUE | Reason.INVALID_ENVELOPE | Reason.TOO_LARGE if (
             field
         ):

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from api.cli.project import Project
-from api.cli.store import AnalystStore
+from api.cli.store import open_store
 
 #: What a table on a terminal is made from: names, types, then rows.
 _TABLE_FORMAT: Final = "JSONCompactEachRowWithNamesAndTypes"
@@ -34,18 +34,27 @@ _MAX_CELL: Final = 2_000
     help="Any format of ClickHouse, printed as it comes: CSVWithNames, JSONEachRow, Parquet, Vertical … "
     "Default: a table on a terminal, TabSeparatedWithNames elsewhere.",
 )
+@click.option(
+    "--store",
+    "store_name",
+    metavar="NAME",
+    default="live",
+    show_default=True,
+    help="A store that `ratchet rebuild --into NAME` keeps, in place of the living one.",
+)
 @click.pass_obj
-def sql(project: Project, statement: str | None, format_: str | None) -> None:
+def sql(project: Project, statement: str | None, format_: str | None, store_name: str) -> None:
     """Run one SELECT over the promised views (standard input if no STATEMENT is given).
 
-    The account may read the views of database `ratchet` and nothing else. `SHOW TABLES` lists them,
-    `DESCRIBE episodes` shows one.
+    The account may read the views of database `ratchet`, those of kept stores (`ratchet_NAME`), and nothing
+    else. `SHOW TABLES` lists them, `DESCRIBE episodes` shows one. One statement may read both:
+    `SELECT … FROM episodes AS kept JOIN ratchet.episodes AS live USING (tenant, query_id)`.
     """
     if statement is None:
         if sys.stdin.isatty():
             raise click.UsageError('give a statement: `ratchet sql "SELECT count() FROM events"`')
         statement = sys.stdin.read()
-    store = AnalystStore(project.settings.clickhouse)
+    store = open_store(project.settings.clickhouse, store_name)
     if format_ is None and sys.stdout.isatty():
         answer = store.ask(statement, _TABLE_FORMAT)
         if answer.format == _TABLE_FORMAT:

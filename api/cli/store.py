@@ -11,10 +11,15 @@ import httpx
 import msgspec
 
 from infra.settings import ClickHouseSettings
-from schemas.errors import RatchetError, Retryable
+from schemas.errors import Fatal, RatchetError, Retryable
 
 #: Names without a database are looked up here.
 VIEWS: Final = "ratchet"
+#: Databases `ratchet_NAME` of stores beside; not storage, nor a rebuild that is not finished.
+_KEPT_STORES: Final = (
+    "SELECT substring(name, 9) AS store FROM system.databases WHERE match(name, '^ratchet_[a-z]') "
+    "AND NOT startsWith(name, 'ratchet_store') AND name != 'ratchet_next' ORDER BY name"
+)
 #: How long a command waits until what it wrote is visible; normally a fraction of a second.
 VISIBLE_S: Final = 15.0
 _TIMEOUT_S: Final = 120.0
@@ -43,10 +48,14 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class AnalystStore:
-    """Statements under the analysts' account. No session, no state: every call is a request of its own."""
+    """Statements under the analysts' account. No session, no state: every call is a request of its own.
 
-    def __init__(self, settings: ClickHouseSettings) -> None:
+    Names without a database are those of `database`.
+    """
+
+    def __init__(self, settings: ClickHouseSettings, database: str = VIEWS) -> None:
         self._settings = settings
+        self._database = database
 
     def ask(self, sql: str, format: str, values: dict[str, Value] | None = None) -> Answer:
         """The whole answer in `format`; `{name:Type}` in the statement takes its value from `values`.
@@ -61,7 +70,7 @@ class AnalystStore:
             answer = httpx.post(
                 settings.url,
                 params={
-                    "database": VIEWS,
+                    "database": self._database,
                     "default_format": format,
                     # an error half-way through is then an error, and not the end of the rows
                     "wait_end_of_query": "1",
@@ -93,6 +102,20 @@ class AnalystStore:
         """The one row of an aggregate. Raises as `ask`."""
         (row,) = self.rows(sql, **values)
         return row
+
+
+def open_store(settings: ClickHouseSettings, name: str) -> AnalystStore:
+    """The views of a store that `ratchet rebuild --into NAME` keeps; `live` is the living one.
+
+    Raises Fatal if none of that name is kept, and as `ask`.
+    """
+    living = AnalystStore(settings)
+    if name == "live":
+        return living
+    kept = [row["store"] for row in living.rows(_KEPT_STORES)]
+    if name not in kept:
+        raise Fatal(f"no store {name!r} is kept beside; there are: {', '.join(['live', *kept])}")
+    return AnalystStore(settings, f"{VIEWS}_{name}")
 
 
 def wait_for_count(store: AnalystStore, sql: str, enough: Callable[[int], bool], **values: Value) -> bool:

@@ -75,14 +75,13 @@ def note_rebuilt(project: Project) -> None:
 def _migrate(project: Project, console: Console) -> int | None:
     """Migrate the store; the fold that wrote it, None if nothing is in it."""
     from infra.clickhouse.connection import living, open_client
-    from infra.clickhouse.migrate import migrate, written_fold_version
+    from infra.clickhouse.migrate import migrate_store, written_fold_version
 
     with log_and_store(project, console, run_elsewhere=False):
+        migrate_store(project.settings.clickhouse)
         client = open_client(project.settings.clickhouse)
         try:
-            store = living(project.settings.clickhouse)
-            migrate(client, store)
-            return written_fold_version(client, store)
+            return written_fold_version(client, living(project.settings.clickhouse))
         finally:
             client.close()
 

@@ -139,15 +139,15 @@ async def _abandon(producer: Any) -> None:
 
 def targets_of(settings: Settings) -> Mapping[str, Sequence[str]]:
     """One process of each kind, where the settings say that it listens."""
-    return {
-        f"ratchet-{name}": (_url(http),)
-        for name, http in (
-            ("api", settings.api),
-            ("streams", settings.streams_http),
-            ("search", settings.search_http),
-            ("learner", settings.learner_http),
-        )
+    listening = {
+        "api": settings.api,
+        "streams": settings.streams_http,
+        "search": settings.search_http,
+        "learner": settings.learner_http,
     }
+    if settings.inbox.tenants:
+        listening["inbox"] = settings.inbox_http
+    return {f"ratchet-{name}": (_url(http),) for name, http in listening.items()}
 
 
 def _url(http: HttpSettings) -> str:

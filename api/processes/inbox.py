@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 import time
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -17,10 +19,13 @@ from api.processes.serving import serve_until
 from api.settings import Settings, SettingsError
 from ingest.inbox import KAFKA_DOOR, InboxTaker
 from ingest.intake import Receipt
-from ingest.ports import Inbox
+from ingest.ports import Inbox, InboxRecord
 from schemas import telemetry
 
 log = structlog.get_logger(__name__)
+
+#: Topic and number of a partition.
+TopicPartition = tuple[str, int]
 
 #: How long one look waits for records.
 _LOOK_S = 1.0
@@ -36,6 +41,7 @@ class InboxMetrics:
         self._rejections = make_metric(telemetry.INGEST_REJECTIONS, registry)
         self._ignored = make_metric(telemetry.INGEST_IGNORED, registry)
         self._lag = make_metric(telemetry.INBOX_LAG, registry)
+        self._lag_seconds = make_metric(telemetry.INBOX_LAG_SECONDS, registry)
         for status in ("accepted", "rejected", "unconfirmed"):
             # there from the start: a rate does not see the first event of a counter that appears with it
             self._events.labels(KAFKA_DOOR, status)
@@ -51,20 +57,25 @@ class InboxMetrics:
                 self._rejections.labels(outcome.reason).inc()
         self._ignored.labels(KAFKA_DOOR).inc(ignored)
 
-    def observe_lag(self, lag: dict[tuple[str, int], int]) -> None:
-        """Show what waits; a partition that is another member's by now is shown no more."""
+    def observe_lag(self, lag: Mapping[TopicPartition, int], ages_s: Mapping[TopicPartition, float]) -> None:
+        """Show what waits, and how long; a partition that is another member's by now is shown no more."""
         self._lag.clear()
-        for (topic, partition), waiting in lag.items():
-            self._lag.labels(topic, partition).set(waiting)
+        self._lag_seconds.clear()
+        for place, waiting in lag.items():
+            self._lag.labels(*place).set(waiting)
+            self._lag_seconds.labels(*place).set(ages_s.get(place, 0.0))
 
 
 class Following:
     """Fetch, take in, commit, for ever."""
 
-    def __init__(self, inbox: Inbox, taker: InboxTaker) -> None:
+    def __init__(self, inbox: Inbox, taker: InboxTaker, *, now: Callable[[], dt.datetime]) -> None:
         self._inbox = inbox
         self._taker = taker
+        self._now = now
         self._since_s: float | None = None
+        #: When the oldest record came of those that were fetched last.
+        self._came: dict[TopicPartition, dt.datetime] = {}
 
     async def run(self, told: asyncio.Event) -> None:
         """Until `told`; the batch in hand is finished first. Raises Retryable, Fatal."""
@@ -73,9 +84,27 @@ class Following:
             if not records:
                 continue
             self._since_s = time.monotonic()
+            self._note(records)
             await self._taker.take(records)
             await self._inbox.commit(records)
             self._since_s = None
+
+    def _note(self, records: Sequence[InboxRecord]) -> None:
+        fetched = self._now()
+        # of each partition in order, so the first one is the oldest
+        self._came |= {(one.topic, one.partition): one.appended or fetched for one in reversed(records)}
+
+    def ages_s(self, lag: Mapping[TopicPartition, int]) -> dict[TopicPartition, float]:
+        """How long the oldest record of each of these partitions has waited; 0 where none waits.
+
+        Between two fetches of a partition it is that of the last one: while there are more, they are as late.
+        """
+        self._came = {place: came for place, came in self._came.items() if lag.get(place)}
+        now = self._now()
+        return {
+            place: max(0.0, (now - self._came[place]).total_seconds()) if place in self._came else 0.0
+            for place in lag
+        }
 
     def stuck(self) -> str | None:
         """Why it makes no progress, or None."""
@@ -124,7 +153,7 @@ async def main(settings: Settings, place: Place) -> None:
             KafkaInbox(bootstrap, settings.inbox.tenants, instance=settings.inbox.instance)
         )
         following = Following(
-            inbox, InboxTaker(intake, now=now, pause=asyncio.sleep, observe=metrics.observe)
+            inbox, InboxTaker(intake, now=now, pause=asyncio.sleep, observe=metrics.observe), now=now
         )
 
         def why_not_ready() -> str | None:
@@ -132,7 +161,8 @@ async def main(settings: Settings, place: Place) -> None:
 
         async def show_lag() -> None:
             while True:
-                metrics.observe_lag(inbox.lag())
+                lag = inbox.lag()
+                metrics.observe_lag(lag, following.ages_s(lag))
                 await asyncio.sleep(_LOOK_S)
 
         async def follow_lifecycle() -> None:

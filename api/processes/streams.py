@@ -26,12 +26,17 @@ _COUNT_WAITING_S = 10.0
 _LAG_AGE_ATTEMPTS = 5
 
 
+def statement_timeout_s(retry_for_s: float) -> float:
+    """How long a statement of the worker may go unanswered: there is time for another before it gives up."""
+    return retry_for_s / 2
+
+
 async def main(settings: Settings, place: Place) -> None:
     """Migrate the store, then fold and write until SIGTERM; the batches in hand are finished first."""
     from api.http.monitor import create_monitor
-    from infra.clickhouse.connection import living, open_client
+    from infra.clickhouse.connection import open_client
     from infra.clickhouse.lag import report_lag
-    from infra.clickhouse.migrate import claim_fold_version, migrate
+    from infra.clickhouse.migrate import claim_fold_version, migrate_store
     from infra.clickhouse.sink import ClickHouseRecordLookup, ClickHouseRowSink
     from infra.clickhouse.waiting import ClickHouseWaitingLookup, report_waiting
     from infra.kafka.age import oldest_waiting
@@ -50,9 +55,13 @@ async def main(settings: Settings, place: Place) -> None:
     directory = place.data / "faust" / quote(settings.streams.instance or "worker", safe="")
     await asyncio.to_thread(directory.mkdir, parents=True, exist_ok=True)
     await ensure_topics(settings.kafka)
-    client = await asyncio.to_thread(open_client, settings.clickhouse)
-    applied = await asyncio.to_thread(migrate, client, living(settings.clickhouse))
-    await asyncio.to_thread(claim_fold_version, client, FOLD_VERSION)
+    # Counts have a client of their own: they may take long, and nothing of the worker waits.
+    patient_client = await asyncio.to_thread(open_client, settings.clickhouse)
+    applied = await asyncio.to_thread(migrate_store, settings.clickhouse)
+    await asyncio.to_thread(claim_fold_version, patient_client, FOLD_VERSION)
+    client = await asyncio.to_thread(
+        open_client, settings.clickhouse, timeout_s=statement_timeout_s(settings.streams.retry_for_s)
+    )
     log.info("store ready", migrations_applied=applied, fold_version=FOLD_VERSION)
     registry = CollectorRegistry()
     metrics = WorkerMetrics(registry)
@@ -113,9 +122,6 @@ async def main(settings: Settings, place: Place) -> None:
             mine = worker.app.consumer.assignment()
             return any((one.topic, one.partition) == (INTERACTIONS, 0) for one in mine)
 
-        # A client of its own: a statement of the worker must not wait for this one.
-        lag_client = await asyncio.to_thread(open_client, settings.clickhouse)
-
         async def follow_lag() -> None:
             for _ in range(_LAG_AGE_ATTEMPTS):
                 try:
@@ -127,7 +133,7 @@ async def main(settings: Settings, place: Place) -> None:
                     await asyncio.sleep(settings.streams.lag_interval_s)
             await report_lag(
                 group,
-                lag_client,
+                patient_client,
                 interval_s=settings.streams.lag_interval_s,
                 now=now,
                 observe=observe_lag,
@@ -138,7 +144,7 @@ async def main(settings: Settings, place: Place) -> None:
         # One that ended by itself failed: gauges that stand still would look like a worker that is well.
         lagging.add_done_callback(lambda _: told.set())
         counting = asyncio.create_task(
-            report_waiting(lag_client, interval_s=_COUNT_WAITING_S, observe=metrics.observe_waiting),
+            report_waiting(patient_client, interval_s=_COUNT_WAITING_S, observe=metrics.observe_waiting),
             name="count-waiting",
         )
         counting.add_done_callback(lambda _: told.set())

@@ -1,16 +1,21 @@
-"""Small disks that can be filled: tmpfs in a mount namespace of our own, which needs no root."""
+"""Disks that can be filled: tmpfs in a mount namespace of our own (no root needed), else bounded files."""
 
 from __future__ import annotations
 
+import contextlib
+import resource
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
+
+import psutil
 
 from infra.local.spec import ProcessSpec
 
 _BALLAST: Final = ".ballast"
 _CHUNK: Final = bytes(1 << 20)
+_TINY_FILE_BYTES: Final = 4096
 #: Mounts each directory, says so, and keeps the namespace until standard input closes.
 _SCRIPT: Final = """
 size=$1; shift
@@ -20,8 +25,25 @@ exec cat
 """
 
 
+class FullDisks(Protocol):
+    """What a process writes to, and how it gets no room."""
+
+    #: For the report.
+    how: str
+
+    def fill(self, name: str) -> None:
+        """Leave the process of this name no byte. Called again and again: what it restarts as has none."""
+        ...
+
+    def free(self, name: str) -> None:
+        """As before."""
+        ...
+
+
 class SmallDisks:
     """A tmpfs for each directory, seen only by the processes that `wrap` starts; gone at `close`."""
+
+    how = "tmpfs in a user namespace"
 
     def __init__(self, holder: subprocess.Popen[bytes], directories: Mapping[str, Path]) -> None:
         self._holder = holder
@@ -74,3 +96,34 @@ class SmallDisks:
 
     def _ballast(self, name: str) -> Path:
         return Path(f"/proc/{self._holder.pid}/root{self._directories[name]}") / _BALLAST
+
+
+class BoundedFiles:
+    """The next best, where no small disk can be mounted: no file of a process may grow beyond a page.
+
+    RLIMIT_FSIZE of the living process, set from outside; the next one has none until it is filled again.
+    """
+
+    how = "RLIMIT_FSIZE on Kafka"
+
+    def __init__(self, pid_of: Callable[[str], int | None]) -> None:
+        """`pid_of`: the process of a name, while it lives."""
+        self._pid_of = pid_of
+
+    def fill(self, name: str) -> None:
+        """No byte beyond the first page of a file, by the process that lives now, if one does."""
+        self._bound(name, _TINY_FILE_BYTES)
+
+    def free(self, name: str) -> None:
+        """As much as the system allows."""
+        self._bound(name, resource.RLIM_INFINITY)
+
+    def _bound(self, name: str, size_bytes: int) -> None:
+        pid = self._pid_of(name)
+        if pid is None:
+            return
+        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):  # it may end meanwhile
+            process = psutil.Process(pid)
+            _, hard = process.rlimit(resource.RLIMIT_FSIZE)
+            soft = hard if size_bytes == resource.RLIM_INFINITY else size_bytes
+            process.rlimit(resource.RLIMIT_FSIZE, (soft, hard))

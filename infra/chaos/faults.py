@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import resource
 import signal
 import time
 from collections.abc import Awaitable, Callable
@@ -15,7 +14,7 @@ import psutil
 
 from infra.chaos import plan
 from infra.chaos.body import BACK_WITHIN_S, Body
-from infra.chaos.disks import SmallDisks
+from infra.chaos.disks import FullDisks, SmallDisks
 from infra.chaos.probe import Probe
 from infra.chaos.proxy import Proxy
 
@@ -27,13 +26,12 @@ _CHUNK_DELAY_S: Final = 0.4
 _REFUSING_S: Final = 4.0
 _FULL_S: Final = 6.0
 _REFILL_S: Final = 0.5
-_TINY_FILE_BYTES: Final = 4096
 
 
 class Faults:
     """Does what a plan names. Faults may overlap."""
 
-    def __init__(self, body: Body, proxy: Proxy, disks: SmallDisks | None, probe: Probe) -> None:
+    def __init__(self, body: Body, proxy: Proxy, disks: FullDisks, probe: Probe) -> None:
         self._body = body
         self._probe = probe
         self._proxy = proxy
@@ -63,8 +61,14 @@ class Faults:
         return tuple(
             kind
             for kind in self._kinds
-            if not kind.startswith("kill ") and (self._disks is not None or kind != plan.FULL_STORE)
+            if not kind.startswith("kill ")
+            and (isinstance(self._disks, SmallDisks) or kind != plan.FULL_STORE)
         )
+
+    @property
+    def full_disk(self) -> str:
+        """How a disk is made full."""
+        return self._disks.how
 
     async def strike(self, kind: str) -> float:
         """Do it; the seconds until all is well again.
@@ -137,30 +141,18 @@ class Faults:
         return await self._well_again()
 
     async def _full_store(self) -> float:
-        assert self._disks is not None
-        return await self._full("clickhouse", self._disks)
+        return await self._full("clickhouse")
 
     async def _full_log(self) -> float:
-        if self._disks is None:
-            return await self._tiny_files("kafka")
-        return await self._full("kafka", self._disks)
+        return await self._full("kafka")
 
-    async def _full(self, name: str, disks: SmallDisks) -> float:
+    async def _full(self, name: str) -> float:
         until = time.monotonic() + _FULL_S
         while time.monotonic() < until:
-            await asyncio.to_thread(disks.fill, name)  # again: a merge or a restart may have made room
+            # again: a merge may have made room, and another process may write now
+            await asyncio.to_thread(self._disks.fill, name)
             await asyncio.sleep(_REFILL_S)
-        disks.free(name)
-        return await self._well_again(name)
-
-    async def _tiny_files(self, name: str) -> float:
-        """No file may grow beyond a page: the next best, where no small disk can be mounted."""
-        process = psutil.Process(await self._body.living_pid(name))
-        before = process.rlimit(resource.RLIMIT_FSIZE)
-        process.rlimit(resource.RLIMIT_FSIZE, (_TINY_FILE_BYTES, before[1]))
-        await asyncio.sleep(_FULL_S)
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.rlimit(resource.RLIMIT_FSIZE, before)
+        self._disks.free(name)
         return await self._well_again(name)
 
     async def _well_again(self, *names: str) -> float:

@@ -20,7 +20,7 @@ from rich.text import Text
 from infra.chaos.body import Body
 from infra.chaos.client import ClientPlan
 from infra.chaos.compare import EPISODES_SQL, EVENTS_SQL, REJECTED_SQL, Counts, Tables, compare
-from infra.chaos.disks import SmallDisks
+from infra.chaos.disks import BoundedFiles, SmallDisks
 from infra.chaos.faults import Faults
 from infra.chaos.ledger import Truth
 from infra.chaos.place import Place
@@ -53,6 +53,8 @@ class ChaosPlan(Struct, frozen=True, kw_only=True):
     events_per_s: float = 150.0
     #: Faults that are no kills.
     misfortunes: bool = True
+    #: False: as on a system where no small disk can be mounted.
+    small_disks: bool = True
 
 
 async def run_chaos(asked: ChaosPlan, scene: Scene, place: Place, console: Console) -> Report:
@@ -63,7 +65,9 @@ async def run_chaos(asked: ChaosPlan, scene: Scene, place: Place, console: Conso
         console.print(Text.assemble((f"{time.monotonic() - began:6.1f} s  ", "dim"), text))
 
     directory = Path(scene.stack.directory)
-    disks = SmallDisks.mount({name: directory / name for name in ("clickhouse", "kafka")}, _DISK_BYTES)
+    disks = None
+    if asked.small_disks:
+        disks = SmallDisks.mount({name: directory / name for name in ("clickhouse", "kafka")}, _DISK_BYTES)
     if disks is not None:
         scene = on_disks(scene, disks)
     try:
@@ -72,7 +76,7 @@ async def run_chaos(asked: ChaosPlan, scene: Scene, place: Place, console: Conso
             probe = Probe(scene, place.clients / "probe.jsonl")
             try:
                 return await _Run(asked, scene, place, body, probe, tell, began).play(
-                    Faults(body, proxy, disks, probe), small_disks=disks is not None
+                    Faults(body, proxy, disks or BoundedFiles(body.pid), probe)
                 )
             finally:
                 await body.down()
@@ -107,7 +111,7 @@ class _Run:
         self._struck: list[Struck] = []
         self._orphans = 0
 
-    async def play(self, faults: Faults, *, small_disks: bool) -> Report:
+    async def play(self, faults: Faults) -> Report:
         asked = self._asked
         self._tell("starting a stack of its own")
         await self._body.up()
@@ -141,7 +145,7 @@ class _Run:
             events=counts,
             rebuild_identical=identical,
             orphan_processes=orphans,
-            full_disk="tmpfs in a user namespace" if small_disks else "RLIMIT_FSIZE on Kafka",
+            full_disk=faults.full_disk,
             slow_and_refusing_store="TCP proxy in front of the engine; SIGSTOP of the engine",
             over_target=over_target(self._struck),
             clients=asked.clients,

@@ -52,6 +52,8 @@ _CLUSTER_SETTINGS: Final[dict[str, Any]] = {
     "optimize_skip_unused_shards": 1,
 }
 
+_LONGEST_CONNECT_S: Final = 10
+
 # Error codes of ClickHouse (src/Common/ErrorCodes.cpp) by what they ask for.
 #: These rows can never be stored as they are.
 _REFUSED: Final = frozenset(
@@ -98,7 +100,12 @@ def living(settings: ClickHouseSettings) -> Databases:
 
 
 def open_client(settings: ClickHouseSettings, *, timeout_s: float = 60.0) -> Client:
-    """A synchronous client without a session: usable from many threads. Raises Retryable, Fatal."""
+    """A synchronous client without a session: usable from many threads. Raises Retryable, Fatal.
+
+    A statement whose store says nothing for `timeout_s` fails (whole seconds, at least one), and so does one
+    that reaches nobody in that time. The store may yet finish it.
+    """
+    timeout_s = max(1.0, timeout_s)
     parts = urlsplit(settings.url)
     secure = parts.scheme == "https"
     try:
@@ -111,7 +118,9 @@ def open_client(settings: ClickHouseSettings, *, timeout_s: float = 60.0) -> Cli
                 password=settings.password,
                 secure=secure,
                 compress=False,  # the store is near; compressing costs more than it saves
-                send_receive_timeout=timeout_s,
+                send_receive_timeout=int(timeout_s),
+                # the client connects twice
+                connect_timeout=max(1, min(_LONGEST_CONNECT_S, int(timeout_s / 3))),
                 autogenerate_session_id=False,
                 settings=_SETTINGS | (_CLUSTER_SETTINGS if settings.cluster else {}),
             ),

@@ -7,11 +7,13 @@ tables out beside the living ones. A file that has landed is never changed: its 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 import secrets
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import resources
 from typing import Final
 
@@ -19,8 +21,9 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import Error
 from msgspec import Struct
 
-from infra.clickhouse.connection import LIVE, Databases, explain
+from infra.clickhouse.connection import LIVE, Databases, explain, living, open_client
 from infra.clickhouse.layout import render
+from infra.settings import ClickHouseSettings
 from schemas.errors import Fatal
 
 _FILE_NAME: Final = re.compile(r"\A(\d{4})_([a-z0-9_]+)\.sql\Z")
@@ -30,6 +33,8 @@ _DROP_ANY_SIZE: Final = {"max_table_size_to_drop": 0}
 #: A lock that is older was left by a runner that was killed.
 _LOCK_HELD_S: Final = 30.0
 _LOCK_POLL_S: Final = 0.1
+#: A table of a billion rows is copied in less.
+_COPYING_S: Final = 6 * 3600.0
 _TABLE_ALREADY_EXISTS: Final = 57
 
 
@@ -91,6 +96,15 @@ def migrate(client: Client, databases: Databases = LIVE) -> int:
         raise explain(error, f"migrating {databases.store}") from error
 
 
+def migrate_store(settings: ClickHouseSettings) -> int:
+    """`migrate` the living store with a client that waits for a table to be copied. Raises as it."""
+    client = open_client(settings, timeout_s=_COPYING_S)
+    try:
+        return migrate(client, living(settings))
+    finally:
+        client.close()
+
+
 def is_migrated(client: Client, databases: Databases = LIVE) -> bool:
     """The store stands exactly at this code's migrations."""
     landed = _landed(client, databases)
@@ -119,8 +133,8 @@ def _missing(client: Client, databases: Databases, migrations: list[Migration]) 
 def _locked(client: Client, databases: Databases) -> Iterator[None]:
     """One runner at a time: creating a table that exists fails, whoever else tries.
 
-    The lock of a runner that was killed is taken over after `_LOCK_HELD_S`. If that runner was only slow both
-    run: every file may be applied twice.
+    The holder says all the time that it lives; the lock of one that was killed is taken over after
+    `_LOCK_HELD_S`.
     """
     name, token = f"{databases.store}.migrating", secrets.token_hex(8)
     seen, since = "", time.monotonic()
@@ -131,11 +145,25 @@ def _locked(client: Client, databases: Databases) -> Iterator[None]:
         elif time.monotonic() - since > _LOCK_HELD_S:
             client.command(f"DROP TABLE IF EXISTS {name} SYNC")
         time.sleep(_LOCK_POLL_S)
+    done = threading.Event()
+    renewing = threading.Thread(target=_renew, args=(client, name, token, done), daemon=True)
+    renewing.start()
     try:
         yield
     finally:
-        if _holder(client, databases) == token:
+        done.set()
+        renewing.join()
+        if _holder(client, databases).startswith(token):
             client.command(f"DROP TABLE IF EXISTS {name} SYNC")
+
+
+def _renew(client: Client, name: str, token: str, done: threading.Event) -> None:
+    """Write another comment now and then: who waits sees that the holder lives."""
+    for number in itertools.count():
+        if done.wait(_LOCK_HELD_S / 5):
+            return
+        with suppress(Exception):  # the migration itself says what is wrong with the store
+            client.command(f"ALTER TABLE {name} MODIFY COMMENT '{token} {number}'")
 
 
 def _created(client: Client, name: str, token: str) -> bool:

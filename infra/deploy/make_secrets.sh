@@ -16,8 +16,8 @@ make_up tenant_key rk_
 make_up clickhouse_password ""
 make_up analyst_password ""
 
-# ClickHouse gets hashes only. Views run with the rights of the account that made them: an analyst reads
-# the views of `ratchet` and nothing of the storage below.
+# ClickHouse gets hashes only. Views run with the rights of the account that made them: an analyst reads the views
+# of `ratchet` and of kept stores, `ratchet_NAME`, and neither the storage below nor a rebuild that is not finished.
 cat > "$directory/clickhouse_users.xml" <<XML
 <clickhouse>
     <profiles>
@@ -45,7 +45,12 @@ cat > "$directory/clickhouse_users.xml" <<XML
             <networks><ip>::/0</ip></networks>
             <profile>analyst</profile>
             <quota>default</quota>
-            <grants><query>GRANT SELECT ON ratchet.*</query></grants>
+            <grants>
+                <query>GRANT SELECT ON ratchet.*</query>
+                <query>GRANT SELECT ON ratchet_*.*</query>
+                <query>REVOKE SELECT ON ratchet_store*.*</query>
+                <query>REVOKE SELECT ON ratchet_next.*</query>
+            </grants>
         </analyst>
     </users>
 </clickhouse>

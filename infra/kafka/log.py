@@ -18,6 +18,8 @@ from streams.ports import Message, Offsets
 
 #: What keeps a record for ever.
 _NEVER_FORGET: Final = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
+#: A record's time is when the broker appended it, not what its producer's clock said.
+DATED_BY_BROKER: Final = {"message.timestamp.type": "LogAppendTime"}
 #: How large a record, or a batch of records, may be.
 _WIDTH: Final = "max.message.bytes"
 #: `config_source` of what was set for the topic itself (KIP-226).
@@ -29,8 +31,9 @@ _READ_RECORDS: Final = 5_000
 async def ensure_topics(settings: KafkaSettings) -> list[str]:
     """Create the topics that are missing and check the others; the names of those created.
 
-    Idempotent. Raises Fatal if a topic deletes records (unless `allow_forgetting`) or has another number of
-    partitions than `schemas.topics` says (one that may grow: fewer); Retryable if no broker answers.
+    Idempotent. Topics that an older version made are configured as today's. Raises Fatal if a topic deletes
+    records (unless `allow_forgetting`) or has another number of partitions than `schemas.topics` says (one
+    that may grow: fewer); Retryable if no broker answers.
     """
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap)
     try:
@@ -41,7 +44,7 @@ async def ensure_topics(settings: KafkaSettings) -> list[str]:
     try:
         created = await _create_missing(admin, settings.replication)
         await _check_partitions(admin)
-        await _widen(admin)
+        await configure(admin, {topic.name: DATED_BY_BROKER | _widths(topic) for topic in TOPICS})
         if not settings.allow_forgetting:
             await _check_retention(admin)
         return created
@@ -53,11 +56,8 @@ async def ensure_topics(settings: KafkaSettings) -> list[str]:
 
 async def _create_missing(admin: AIOKafkaAdminClient, replication: int) -> list[str]:
     present = set(await admin.list_topics())
-    configs = dict(_NEVER_FORGET)
-    if replication >= 3:
-        configs["min.insync.replicas"] = "2"
     missing = [
-        NewTopic(topic.name, topic.partitions, replication, topic_configs=configs | _widths(topic))
+        NewTopic(topic.name, topic.partitions, replication, topic_configs=new_configs(topic, replication))
         for topic in TOPICS
         if topic.name not in present
     ]
@@ -73,32 +73,69 @@ async def _create_missing(admin: AIOKafkaAdminClient, replication: int) -> list[
     return created
 
 
+def new_configs(topic: Topic, replication: int) -> dict[str, str]:
+    """What a topic is made with. From three copies on a record is acknowledged when two have it."""
+    copies = {"min.insync.replicas": "2"} if replication >= 3 else {}
+    return _NEVER_FORGET | DATED_BY_BROKER | copies | _widths(topic)
+
+
 def _widths(topic: Topic) -> dict[str, str]:
     """The configuration of a topic whose records may be larger than Kafka lets them be unless told."""
     usual = Topic.__struct_defaults__[-1]
     return {} if topic.max_record_bytes == usual else {_WIDTH: str(topic.max_record_bytes)}
 
 
-async def _widen(admin: AIOKafkaAdminClient) -> None:
-    """Let topics that an older version made take records of today's size. Raises Fatal if Kafka refuses."""
-    wanted = {topic.name: widths[_WIDTH] for topic in TOPICS if (widths := _widths(topic))}
+async def configure(admin: AIOKafkaAdminClient, wanted: Mapping[str, Mapping[str, str | None]]) -> None:
+    """Set what topics have otherwise: topic → key → value, None for the broker's default.
+
+    The broker shows it on return. A topic that takes larger records than it should is left so. Raises Fatal
+    if Kafka refuses, Retryable, KafkaError.
+    """
+    for _ in range(100):
+        if not await _change_configs(admin, wanted):
+            return
+        await asyncio.sleep(0.1)
+    raise Retryable("Kafka does not show how its topics were configured")
+
+
+async def _change_configs(
+    admin: AIOKafkaAdminClient, wanted: Mapping[str, Mapping[str, str | None]]
+) -> list[str]:
+    """The topics that had to be changed."""
+    done = []
     resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in wanted]
     for response in await admin.describe_configs(resources):
         for _code, _text, _type, name, entries in response.resources:
-            values = {entry[0]: entry[1] for entry in entries}
-            if int(values.get(_WIDTH) or 0) >= int(wanted[name]):
-                continue
-            # what is not named would go back to its default
             own = {entry[0]: entry[1] for entry in entries if entry[3] == _OF_THE_TOPIC}
-            changed = ConfigResource(ConfigResourceType.TOPIC, name, own | {_WIDTH: wanted[name]})
-            for answer in await admin.alter_configs([changed]):
-                for code, text, *_ in answer.resources:
-                    if code:
-                        raise Fatal(
-                            f"Kafka refuses to let topic {name!r} take larger records "
-                            f"({for_code(code).__name__} {text or ''}): run `kafka-configs --alter "
-                            f"--topic {name} --add-config {_WIDTH}={wanted[name]}`"
-                        )
+            known = {entry[0]: entry[1] for entry in entries}
+            changed = {
+                key: value
+                for key, value in wanted[name].items()
+                if (key in own if value is None else not _holds(key, known.get(key), value))
+            }
+            if changed:
+                await _alter(admin, name, own, changed)
+                done.append(name)
+    return done
+
+
+def _holds(key: str, found: str | None, wanted: str) -> bool:
+    return int(found or 0) >= int(wanted) if key == _WIDTH else found == wanted
+
+
+async def _alter(
+    admin: AIOKafkaAdminClient, name: str, own: Mapping[str, str], changed: Mapping[str, str | None]
+) -> None:
+    # what is not named would go back to its default
+    configs = {key: value for key, value in {**own, **changed}.items() if value is not None}
+    for answer in await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, configs)]):
+        for code, text, *_ in answer.resources:
+            if code:
+                settings = ",".join(f"{key}={value}" for key, value in changed.items() if value)
+                raise Fatal(
+                    f"Kafka refuses to configure topic {name!r} ({for_code(code).__name__} {text or ''}): "
+                    f"run `kafka-configs --alter --topic {name} --add-config {settings}`"
+                )
 
 
 async def _check_partitions(admin: AIOKafkaAdminClient) -> None:
@@ -159,8 +196,8 @@ class KafkaLogReader:
     async def offsets_at(self, topic: str, timestamp_ms: int) -> dict[int, int]:
         """Partition → offset of the first record that came at `timestamp_ms` (since 1970) or later.
 
-        The end of a partition where none did. Times are those of the topic: the broker's when it appended,
-        or the producer's where the topic says so. Raises Retryable.
+        The end of a partition where none did. Times are the broker's when it appended; of records that
+        an older version appended, the producer's. Raises Retryable.
         """
         ends = await self.end_offsets(topic)
         consumer = await _started(self._bootstrap)

@@ -65,8 +65,8 @@ def partition_hash(key: bytes) -> int:
 class KafkaEventLog:
     """`EventLog` over one aiokafka producer; an async context manager, bound to the loop that entered it.
 
-    Guarantees: as the port says. Records of one key stay in the order of appending. The record's timestamp
-    is the received time.
+    Guarantees: as the port says. Records of one key stay in the order of appending. A record is sent
+    with its received time as timestamp; the topics of the log have the broker's instead, when it appended it.
     """
 
     def __init__(

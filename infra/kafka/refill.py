@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import asynccontextmanager
 from typing import Final
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from aiokafka.errors import KafkaError
-from aiokafka.structs import OffsetAndMetadata
+from aiokafka.structs import OffsetAndMetadata, RecordMetadata
 
-from infra.kafka.log import KafkaLogReader, describe_partitions
+from infra.kafka.log import DATED_BY_BROKER, KafkaLogReader, configure, describe_partitions
 from schemas.errors import Fatal, Retryable
 from schemas.topics import GROWABLE
 from streams.ports import LogReader, Message, Offsets
@@ -19,6 +20,13 @@ from streams.ports import LogReader, Message, Offsets
 #: The producer's own limit on a request.
 _REQUEST_BYTES: Final = 32 * 1024 * 1024
 _CONFIRM_S: Final = 60.0
+#: A record keeps the time that it is sent with, also one that lies ahead of the broker's clock.
+_DATED_BY_SENDER: Final = {
+    "message.timestamp.type": "CreateTime",
+    "message.timestamp.after.max.ms": str(2**63 - 1),
+}
+#: `timestamp_type` of a record whose time is the broker's.
+_APPEND_TIME: Final = 1
 
 
 async def match_partitions(bootstrap: str, wanted: Mapping[str, Offsets]) -> None:
@@ -51,6 +59,32 @@ async def match_partitions(bootstrap: str, wanted: Mapping[str, Offsets]) -> Non
             )
 
 
+@asynccontextmanager
+async def saved_times(bootstrap: str, topics: Collection[str]) -> AsyncIterator[None]:
+    """Records that are appended to these topics in the block keep the times that they are sent with.
+
+    After it the broker dates them again. A process that is killed in it leaves that to whoever looks after
+    the topics next (`ensure_topics`). Raises Retryable, and Fatal if Kafka refuses.
+    """
+    await _set_configs(bootstrap, dict.fromkeys(topics, _DATED_BY_SENDER))
+    try:
+        yield
+    finally:
+        living: dict[str, str | None] = dict.fromkeys(_DATED_BY_SENDER) | DATED_BY_BROKER
+        await _set_configs(bootstrap, dict.fromkeys(topics, living))
+
+
+async def _set_configs(bootstrap: str, wanted: Mapping[str, Mapping[str, str | None]]) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    try:
+        await admin.start()
+        await configure(admin, wanted)
+    except KafkaError as error:
+        raise Retryable(f"configuring the topics at {bootstrap}: {error!r}") from error
+    finally:
+        await admin.close()
+
+
 async def refill(
     bootstrap: str,
     source: LogReader,
@@ -60,8 +94,8 @@ async def refill(
 ) -> None:
     """Append the records of a topic, each to its partition; go on where an earlier call was interrupted.
 
-    Every record gets the offset that it had. Raises Fatal if one does not: somebody else appends, or the
-    backup is of a log with gaps; Retryable if the broker does not confirm.
+    Every record gets the offset and the time that it had: call it in `saved_times`. Raises Fatal if one does
+    not: somebody else appends, or the backup is of a log with gaps; Retryable if the broker does not confirm.
     """
     there = await KafkaLogReader(bootstrap).end_offsets(topic)
     producer = AIOKafkaProducer(
@@ -86,7 +120,7 @@ async def refill(
                 for message in messages
             ]
             for message, future in zip(messages, sent, strict=True):
-                _check(message, (await asyncio.wait_for(future, _CONFIRM_S)).offset)
+                _check(message, await asyncio.wait_for(future, _CONFIRM_S))
             done += len(messages)
             progress(done)
     except (KafkaError, TimeoutError) as error:
@@ -95,11 +129,16 @@ async def refill(
         await producer.stop()
 
 
-def _check(message: Message, offset: int) -> None:
-    if offset != message.offset:
+def _check(message: Message, appended: RecordMetadata) -> None:
+    if appended.offset != message.offset:
         raise Fatal(
             f"{message.topic}, partition {message.partition}: the record of offset {message.offset} came to "
-            f"{offset}; restore into an empty log that nobody else writes"
+            f"{appended.offset}; restore into an empty log that nobody else writes"
+        )
+    if appended.timestamp_type == _APPEND_TIME:
+        raise Fatal(
+            f"{message.topic}, partition {message.partition}, offset {message.offset}: the broker dated it "
+            "itself, though message.timestamp.type is CreateTime; restore into an empty log again"
         )
 
 

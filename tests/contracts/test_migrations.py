@@ -9,7 +9,7 @@ import pytest
 
 from infra.clickhouse import migrate as migrations
 from infra.clickhouse.connection import Databases, open_client
-from infra.clickhouse.migrate import is_migrated, load_migrations, migrate
+from infra.clickhouse.migrate import Migration, is_migrated, load_migrations, migrate
 from infra.settings import ClickHouseSettings
 from tests.live_services import running_engine
 
@@ -44,6 +44,26 @@ def test_an_older_store_is_migrated_once_by_those_who_come_at_once(
     assert is_migrated(client, store)
     assert client.query("SELECT tenant, query_id, event_id FROM old.events").result_rows == [("t", "q", "e")]
     assert client.query("EXISTS TABLE old_store.migrating").result_rows == [(0,)]
+    for one in [client, *clients]:
+        one.close()
+
+
+def test_who_waits_for_a_slow_migration_does_not_apply_it_again(
+    engine: ClickHouseSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Databases("slow_store", "slow")
+    client = open_client(engine)
+    migrate(client, store)
+    slow = "SELECT sleepEachRow(0.5) FROM numbers(4) SETTINGS max_block_size = 1"
+    known = load_migrations()
+    monkeypatch.setattr(
+        migrations, "load_migrations", lambda: [*known, Migration(len(known) + 1, "slow", slow)]
+    )
+    monkeypatch.setattr(migrations, "_LOCK_HELD_S", 0.5)
+    clients = [open_client(engine) for _ in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        assert sorted(pool.map(lambda one: migrate(one, store), clients)) == [0, 1]
+    assert client.query("EXISTS TABLE slow_store.migrating").result_rows == [(0,)]
     for one in [client, *clients]:
         one.close()
 

@@ -13,7 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from infra.chaos.disks import SmallDisks
+from api.cli.chaos import make_scene
+from infra.chaos import plan
+from infra.chaos.body import Body
+from infra.chaos.disks import BoundedFiles, SmallDisks
+from infra.chaos.faults import Faults
+from infra.chaos.place import Place
+from infra.chaos.probe import Probe
 from infra.chaos.proxy import Proxy
 from infra.local.spec import ProcessSpec
 from tests.live_services import free_ports
@@ -105,6 +111,54 @@ def test_a_small_disk_fills_up_and_is_freed(tmp_path: Path) -> None:
         assert write_bytes(200_000).returncode == 0
     finally:
         disks.close()
+
+
+def test_bounded_files_take_no_more_from_the_process_that_lives_now(tmp_path: Path) -> None:
+    """The next best where no small disk can be mounted."""
+    program = (
+        "import sys\n"
+        "for path in map(str.strip, sys.stdin):\n"
+        "    try:\n"
+        "        print(open(path, 'ab', buffering=0).write(bytes(3000)), flush=True)\n"
+        "    except OSError as error:\n"
+        "        print(error.strerror, flush=True)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-P", "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        stdin, stdout = process.stdin, process.stdout
+        assert stdin is not None
+        assert stdout is not None
+
+        def write() -> str:
+            print(tmp_path / "file", file=stdin, flush=True)
+            return stdout.readline().strip()
+
+        files = BoundedFiles({"kafka": process.pid}.get)
+        try:
+            assert write() == "3000"
+            files.fill("kafka")
+            assert (write(), write()) == ("1096", "File too large")
+            files.fill("kafka")
+            files.free("kafka")
+            assert write() == "3000"
+            files.fill("another")  # it does not live now
+        finally:
+            process.kill()
+    files.fill("kafka")  # it has just ended
+    files.free("kafka")
+
+
+def test_without_small_disks_only_kafka_runs_out_of_room(tmp_path: Path) -> None:
+    place = Place(tmp_path / "scratch")
+    with place.taken():
+        scene = make_scene(place, learn=False)
+        body = Body(scene, print, place.clients / "second_worker.log")
+        proxy = Proxy(scene.proxy_port, scene.engine_port)
+        faults = Faults(body, proxy, BoundedFiles(body.pid), Probe(scene, place.clients / "probe.jsonl"))
+    assert plan.FULL_LOG in faults.others
+    assert plan.FULL_STORE not in faults.others
+    assert faults.full_disk == "RLIMIT_FSIZE on Kafka"
 
 
 def test_a_short_run_of_the_command_finds_nothing_lost(tmp_path: Path) -> None:

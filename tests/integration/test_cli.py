@@ -438,6 +438,34 @@ def test_rebuild(imported: Shell) -> None:
     assert imported.sql("SELECT text FROM documents WHERE tenant = 'old'") == [{"text": "second text"}]
 
 
+def test_a_kept_store_is_read_by_name_until_it_is_dropped(imported: Shell) -> None:
+    count = "SELECT count() AS n FROM events WHERE tenant = 'old'"
+
+    def of(store: str, statement: str, expect: int = 0) -> str:
+        done = imported.run("sql", statement, "--store", store, "-f", "TabSeparated", expect=expect)
+        return done.stderr if expect else done.stdout
+
+    kept = imported.run("rebuild", "--into", "whole")
+    assert "`ratchet sql --store whole` reads it" in " ".join(kept.stdout.split())
+    imported.run("rebuild", "--into", "before", "--as-of", "2000-01-01T00:00:00Z")
+    assert [of(store, count) for store in ("whole", "before", "live")] == ["4\n", "0\n", "4\n"]
+    assert "episodes" in of("whole", "SHOW TABLES").splitlines()
+    both = (
+        "SELECT count() FROM ratchet.episodes AS a LEFT ANTI JOIN episodes AS b USING (tenant, query_id) "
+        "WHERE tenant = 'old'"
+    )
+    assert of("whole", both) == "0\n"
+    assert int(of("before", both)) > 0
+    for statement in ("SELECT * FROM ratchet_store_whole.events", "DROP VIEW events"):
+        assert "Analysts may not use" in of("whole", statement, expect=1)
+    differ = imported.run("diff", "before", "whole", expect=1).stdout
+    assert "to look into it: `ratchet sql --store before`, `ratchet sql --store whole`" in differ
+    assert "no store 'wholly' is kept beside; there are: live, before, whole" in of("wholly", count, expect=1)
+    for name in ("whole", "before"):
+        imported.run("rebuild", "--drop", name)
+    assert "no store 'whole' is kept beside; there are: live" in of("whole", count, expect=1)
+
+
 def test_without_a_stack_each_command_says_so(tmp_path: Path) -> None:
     shell = Shell(tmp_path)
     shell.environment |= {

@@ -28,7 +28,12 @@ from infra.settings import KafkaSettings
 pytestmark = pytest.mark.service
 
 TENANT = "http-keys"
-Cli = Callable[..., Awaitable[Any]]
+#: What a command said, and when it said it: its write had returned then.
+Cli = Callable[..., Awaitable[tuple[Any, float]]]
+#: A step is in force everywhere so long after its write returned.
+IN_FORCE_S = 1.0
+#: On a machine that is busy with other things a round may be late, but not each of them.
+ROUNDS = 3
 
 
 @pytest.fixture
@@ -46,14 +51,17 @@ def cli(settings: Settings, tmp_path: Path) -> Cli:
         f"RATCHET_TENANTS__{TENANT.upper()}__KEY": "k-settings",
     }
 
-    async def run(*arguments: str) -> Any:
+    async def run(*arguments: str) -> tuple[Any, float]:
         command = (sys.executable, "-P", "-m", "api.cli", "-C", str(tmp_path), "keys", *arguments)
         process = await asyncio.create_subprocess_exec(
             *command, "--tenant", TENANT, env=environment, stdout=asyncio.subprocess.PIPE
         )
-        out, _ = await process.communicate()
-        assert process.returncode == 0
-        return json.loads(out) if "--json" in arguments else out.decode()
+        assert process.stdout is not None
+        out = await process.stdout.read(1)
+        said_at = time.monotonic()
+        out += await process.stdout.read()
+        assert await process.wait() == 0
+        return (json.loads(out) if "--json" in arguments else out.decode()), said_at
 
     return run
 
@@ -81,48 +89,60 @@ async def doors(settings: Settings, tmp_path: Path) -> AsyncIterator[list[httpx.
 
 
 async def until(client: httpx.AsyncClient, path: str, key: str, status: int) -> float:
-    """Seconds until a request with this key is answered so."""
-    started = time.monotonic()
+    """When a request with this key was answered so."""
     async with asyncio.timeout(20):
         while True:
             try:
                 if (await client.get(path, headers={"x-api-key": key})).status_code == status:
-                    return time.monotonic() - started
+                    return time.monotonic()
             except httpx.TransportError:
                 pass
             await asyncio.sleep(0.01)
 
 
-async def test_keys_are_in_force_and_void_everywhere_without_a_restart(
-    doors: list[httpx.AsyncClient], cli: Cli
-) -> None:
+async def play_round(doors: list[httpx.AsyncClient], cli: Cli) -> dict[str, float]:
+    """Issue and revoke by command and over HTTP. Step → seconds from its write until it held everywhere."""
     first, second = doors
-    waits_s: list[float] = []
-    admin = await cli("issue", "--scope", "administer", "--name", "root", "--json")
-    for door in doors:
-        waits_s.append(await until(door, "/v1/keys", admin["key"], 200))
+    waits_s: dict[str, float] = {}
+
+    async def everywhere(step: str, written: float, path: str, key: str, status: int) -> None:
+        held = await asyncio.gather(*(until(door, path, key, status) for door in doors))
+        waits_s[step] = max(held) - written
+
+    admin, written = await cli("issue", "--scope", "administer", "--name", "root", "--json")
+    await everywhere("issued by command", written, "/v1/keys", admin["key"], 200)
     made = await first.post(
         "/v1/keys", json={"scopes": ["read"], "name": "shop"}, headers={"x-api-key": admin["key"]}
     )
+    written = time.monotonic()
     assert made.status_code == 201
     shop = made.json()
     # Where it was issued it counts at once, elsewhere as soon as the log is read.
     assert (await first.get("/v1/serving", headers={"x-api-key": shop["key"]})).status_code == 200
-    waits_s.append(await until(second, "/v1/serving", shop["key"], 200))
+    await everywhere("issued over HTTP", written, "/v1/serving", shop["key"], 200)
 
-    listed = await cli("list", "--json")
-    assert [row["key_id"] for row in listed] == ["settings", admin["key_id"], shop["key_id"]]
-    assert listed[2]["issued_by"] == f"urn:ratchet:key:{admin['key_id']}"
+    listed, _ = await cli("list", "--json")
+    ours = [row for row in listed if row["key_id"] in ("settings", admin["key_id"], shop["key_id"])]
+    assert [row["key_id"] for row in ours] == ["settings", admin["key_id"], shop["key_id"]]
+    assert ours[2]["issued_by"] == f"urn:ratchet:key:{admin['key_id']}"
     assert shop["key"] not in str(listed)
 
-    await cli("revoke", shop["key_id"])
-    for door in doors:
-        waits_s.append(await until(door, "/v1/serving", shop["key"], 401))
+    _, written = await cli("revoke", shop["key_id"])
+    await everywhere("revoked by command", written, "/v1/serving", shop["key"], 401)
     revoked = await second.delete(f"/v1/keys/{admin['key_id']}", headers={"x-api-key": admin["key"]})
+    written = time.monotonic()
     assert revoked.status_code == 200
-    waits_s.append(await until(first, "/v1/keys", admin["key"], 401))
+    await everywhere("revoked over HTTP", written, "/v1/keys", admin["key"], 401)
     # The key of the settings is what it was.
     assert (await first.get("/v1/serving", headers={"x-api-key": "k-settings"})).status_code == 200
-    # A second is what the docs say; a busy machine that starts processes beside gets more.
-    assert max(waits_s) < 5, waits_s
-    print("seconds until it counted:", waits_s)
+    return waits_s
+
+
+async def test_keys_are_in_force_and_void_everywhere_within_a_second_without_a_restart(
+    doors: list[httpx.AsyncClient], cli: Cli
+) -> None:
+    rounds: list[dict[str, float]] = []
+    while len(rounds) < ROUNDS and not any(max(one.values()) < IN_FORCE_S for one in rounds):
+        rounds.append(await play_round(doors, cli))
+        print("seconds until it held everywhere:", rounds[-1])
+    assert min(max(one.values()) for one in rounds) < IN_FORCE_S, rounds

@@ -207,6 +207,8 @@ async def test_kill_nine_loses_nothing_and_makes_no_other_event(broker: str, tmp
         await wait_until("a ready inbox", ready)
         lag = f'ratchet_inbox_lag_events{{partition="0",topic="{inbox_topic(tenant)}"}} 0.0'
         await wait_until("no lag", lambda: lag in httpx.get(f"http://127.0.0.1:{port}/metrics").text)
+        shown = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+        assert lag.replace("lag_events", "lag_seconds") in shown
         process.terminate()
         assert await asyncio.to_thread(process.wait, 40) == 0
     finally:

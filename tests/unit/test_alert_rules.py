@@ -38,6 +38,7 @@ PROMISED = {
     "RatchetLagStalled",
     "RatchetLagGrowing",
     "RatchetLagOld",
+    "RatchetInboxOld",
     "RatchetFeedbackWaiting",
     "RatchetCacheMisses",
     "RatchetDiskFilling",
@@ -134,6 +135,16 @@ def test_promtool_agrees() -> None:
         return
     promtool(FOLDER, "test", "rules", "rules_test.yml")
     promtool(FOLDER, "check", "config", "prometheus.yml")
+
+
+def test_prometheus_takes_the_optional_jobs(tmp_path: Path) -> None:
+    """Those that are prepared behind comment signs."""
+    for name in ("rules.yml", "prometheus.yml"):
+        (tmp_path / name).write_text(re.sub(r"^  # (?=-|  )", "  ", (FOLDER / name).read_text(), flags=re.M))
+    config = yaml.safe_load((tmp_path / "prometheus.yml").read_text())
+    assert "ratchet-inbox" in [job["job_name"] for job in config["scrape_configs"]]
+    if PROMTOOL is not None:
+        promtool(tmp_path, "check", "config", "prometheus.yml")
 
 
 #: What is asked of random samples; `$r` is a range.

@@ -17,7 +17,7 @@ from api.cli.project import Project
 from api.cli.stack import _print_alerts, describe
 from api.http.alerts import ShownAlert, ShownAlerts
 from api.processes.alerts import targets_of
-from api.settings import HttpSettings, Settings, load_settings
+from api.settings import HttpSettings, InboxSettings, Settings, load_settings
 from infra.local.control import StackStatus
 
 NOW = dt.datetime.now(dt.UTC)
@@ -96,6 +96,8 @@ def test_without_targets_one_process_of_each_is_where_the_settings_say() -> None
         "ratchet-search": ("http://127.0.0.1:8001",),
         "ratchet-learner": ("http://127.0.0.1:8003",),
     }
+    with_inbox = targets_of(Settings(inbox=InboxSettings(tenants=("acme",))))
+    assert with_inbox["ratchet-inbox"] == ("http://127.0.0.1:8005",)
 
 
 def test_the_webhooks_secret_is_not_shown_unasked(tmp_path: Path) -> None:

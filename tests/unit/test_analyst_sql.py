@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from infra.clickhouse.beside import databases_named
 from infra.clickhouse.engine.accounts import Account
 from infra.clickhouse.engine.analysts import AnalystPolicy
 from infra.clickhouse.engine.connection import Connection, Engine
@@ -12,6 +13,7 @@ from infra.clickhouse.engine.errors import ACCESS_DENIED, READONLY, EngineError
 from infra.clickhouse.engine.execution import Execution
 from infra.clickhouse.engine.protocol import ExternalTable, QueryRequest, read_request
 from infra.clickhouse.engine.settings import EngineSettings
+from schemas.errors import Fatal
 
 SECRET = "the-content-of-a-file"
 
@@ -21,7 +23,7 @@ class Desk:
 
     def __init__(self, engine: Engine, settings: EngineSettings, outside: Path) -> None:
         self.engine, self.settings, self.outside = engine, settings, outside
-        self.policy = AnalystPolicy(engine.connect(), settings.analyst_database)
+        self.policy = AnalystPolicy(engine.connect(), settings.analysts_read)
 
     def ask(
         self,
@@ -74,6 +76,11 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
         " ENGINE = ReplacingMergeTree ORDER BY (tenant, query_id)",
         "CREATE VIEW ratchet.events AS SELECT tenant, query_id, n FROM ratchet_store.events FINAL",
         "INSERT INTO ratchet_store.events SELECT 'a', toString(number), number FROM numbers(100)",
+        *(f"CREATE DATABASE ratchet_{name}" for name in ("early", "store_early", "next", "store_next")),
+        "CREATE TABLE ratchet_store_early.events ENGINE = MergeTree ORDER BY () AS"
+        " SELECT * FROM ratchet_store.events WHERE n < 10",
+        "CREATE VIEW ratchet_early.events AS SELECT tenant, query_id, n FROM ratchet_store_early.events",
+        "CREATE VIEW ratchet_next.events AS SELECT tenant, query_id, n FROM ratchet_store_early.events",
     ):
         desk.ask(statement, Account.WRITER)
     yield desk
@@ -125,6 +132,48 @@ ALLOWED: Mapping[str, str] = {
 }
 
 
+#: The same of a store that is kept beside: asked from there, or by its name.
+KEPT: Mapping[str, str] = {
+    "SELECT count(), currentDatabase() FROM events": "10\tratchet_early\n",
+    "SELECT count() FROM ratchet.events AS a LEFT ANTI JOIN events AS b USING (tenant, query_id)": "90\n",
+    "SELECT max(ratchet_early.events.n) FROM ratchet_early.events": "9\n",
+    "SHOW TABLES": "events\n",
+}
+
+
+@pytest.mark.parametrize("sql", KEPT)
+def test_a_kept_store_is_read_like_the_living_one(desk: Desk, sql: str) -> None:
+    assert desk.ask(sql, parameters={"database": "ratchet_early"}) == KEPT[sql]
+
+
+def test_a_kept_store_is_read_by_its_name_from_the_living_one(desk: Desk) -> None:
+    assert desk.ask("SELECT count() FROM ratchet_early.events") == "10\n"
+
+
+def test_no_store_that_is_not_there(desk: Desk) -> None:
+    with pytest.raises(EngineError, match="ratchet_late"):
+        desk.ask("SELECT 1", parameters={"database": "ratchet_late"})
+
+
+@pytest.mark.parametrize("database", ["ratchet_store", "ratchet_store_early", "ratchet_next", "system"])
+def test_nobody_asks_from_storage_or_from_what_is_not_finished(desk: Desk, database: str) -> None:
+    assert database in desk.refusal("SELECT 1", database=database)
+
+
+@pytest.mark.parametrize(
+    "name", ["early", "q3_2026", "a", "nextweek", "live", "next", "store", "storey", "1a"]
+)
+def test_kept_stores_are_those_that_a_rebuild_can_make(name: str) -> None:
+    settings = EngineSettings(path="x", writer_password="w", analyst_password="a")
+    try:
+        made = databases_named(name).views
+    except Fatal:
+        assert not settings.analysts_read(f"ratchet_{name}") or name == "live"
+    else:
+        assert settings.analysts_read(made)
+        assert not settings.analysts_read(databases_named(name).store)
+
+
 @pytest.mark.parametrize("sql", ALLOWED)
 def test_ordinary_questions_are_answered(desk: Desk, sql: str) -> None:
     assert desk.ask(sql) == ALLOWED[sql]
@@ -147,6 +196,9 @@ OTHER_TABLES = (
     "SELECT * FROM ratchet_store . events AS events",
     "SELECT * FROM/**/ratchet_store.events",
     "SELECT * FROM events, ratchet_store.events AS b",
+    "SELECT * FROM ratchet_store_early.events",
+    "SELECT * FROM ratchet_next.events",
+    "SELECT * FROM ratchet_early.events JOIN ratchet_store_early.events AS b USING (query_id)",
     "SELECT * FROM events JOIN ratchet_store.events AS b USING (query_id)",
     "SELECT * FROM (SELECT * FROM (SELECT * FROM ratchet_store.events))",
     "WITH events AS (SELECT * FROM ratchet_store.events) SELECT * FROM events",
@@ -495,7 +547,7 @@ class _NoCheck(AnalystPolicy):
 )
 def test_behind_the_allow_list_the_engine_itself_refuses(desk: Desk, sql: str) -> None:
     connection = desk.engine.connect()
-    open_policy = _NoCheck(connection, "ratchet")
+    open_policy = _NoCheck(connection, desk.settings.analysts_read)
     connection.close()
     with pytest.raises(EngineError) as refused:
         desk.ask(sql, policy=open_policy)

@@ -7,7 +7,7 @@ import io
 import json
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 import pytest
@@ -30,6 +30,7 @@ from ingest.mending import Mend
 from ingest.replay import Kept, Trial, told
 from ingest.settings import IngestSettings
 from schemas.errors import Reason
+from schemas.interactions import FeedbackKind, TargetKind
 from schemas.rejections import CONFLICT, EntryCount, RejectedEntry, rejection_entry_id
 
 NOW = dt.datetime(2026, 7, 1, 12, tzinfo=dt.UTC)
@@ -143,9 +144,25 @@ def test_a_misspelt_field_gets_the_exact_command_that_mends_it() -> None:
     assert first.endswith("--dry-run")
 
 
+def test_a_wrong_choice_is_answered_with_all_that_there_are_and_the_likely_mend() -> None:
+    entry = entry_of(CASES["invalid_value"])
+    kinds = get_args(FeedbackKind)
+    expected = f"expected one of {', '.join(kinds)}, got 'thumbs' (did you mean 'thumb'?)"
+    assert entry.message == f"data.kind: {expected}; see GET /v1/schemas/ratchet.feedback.given.v1"
+    first = next(iter(next_commands(entry, CASES["invalid_value"], "default")))[0]
+    assert "--set data.kind=thumb --dry-run" in first
+    deep = entry_of(with_data(target={"kind": "dokument", "document_id": "d"}))
+    assert f"data.target.kind: expected one of {', '.join(get_args(TargetKind))}, got" in deep.message
+    odd = entry_of(with_data(kind="zzz"))
+    assert "did you mean" not in odd.message
+    assert any("--set data.kind=VALUE" in command for command, _ in next_commands(odd, b"{}", "default"))
+
+
 def test_a_conflict_shows_both_and_asks_for_a_new_id() -> None:
     original = json.dumps(GOOD).encode()
     text = shown(original, standing=b'{"kind":"copy"}')
+    assert "its new id follows from the entry" in " ".join(text.split())
+    assert "keeps its source and id" not in " ".join(text.split())
     assert "What stands under the same source and id" in text
     assert '"copy"' in text
     assert "--new-id" in text

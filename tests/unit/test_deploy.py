@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import jsonschema
 import pytest
 
 from api.settings import Settings, load_settings
+from infra.clickhouse.engine import EngineSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "infra" / "deploy"
@@ -29,6 +31,8 @@ VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
 TEMPLATES = {path.name: path.read_text() for path in sorted((CHART / "templates").iterdir())}
 #: Service → its settings' section of addresses.
 OURS = {"api": "api", "search": "search_http", "streams": "streams_http", "learner": "learner_http"}
+#: The same for those that not everybody runs.
+OPTIONAL = {"inbox": "inbox_http"}
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +54,7 @@ def variables(service: str, secrets: Path) -> dict[str, str]:
     return {name: value.replace("/run/secrets", str(secrets)) for name, value in environment.items()}
 
 
-@pytest.mark.parametrize("service", OURS)
+@pytest.mark.parametrize("service", OURS | OPTIONAL)
 def test_a_service_gets_settings_that_exist_and_its_secrets(service: str, secrets: Path) -> None:
     settings = load_settings(FOLDER, variables(service, secrets)).settings
     assert settings.kafka.bootstrap == "kafka:9092"
@@ -60,16 +64,16 @@ def test_a_service_gets_settings_that_exist_and_its_secrets(service: str, secret
         ("analyst_password", store.analyst_password),
         ("tenant_key", tenant.key),
     ):
-        given = file in SERVICES[service]["secrets"]
+        given = file in SERVICES[service].get("secrets", ())
         assert value == ((secrets / file).read_text() if given else "")
 
 
-@pytest.mark.parametrize("service", OURS)
+@pytest.mark.parametrize("service", OURS | OPTIONAL)
 def test_a_service_runs_a_process_and_is_asked_where_it_listens(service: str) -> None:
     described = SERVICES[service]
     module = described["command"][0]
     assert callable(importlib.import_module(module).main)
-    port = getattr(Settings(), OURS[service]).port
+    port = getattr(Settings(), (OURS | OPTIONAL)[service]).port
     assert described["environment"]["HEALTH_URL"] == f"http://127.0.0.1:{port}/healthz"
     learns = described["build"].get("args") == {"EXTRA": "learn"}
     assert learns == (service in ("search", "learner"))
@@ -109,6 +113,24 @@ def test_prometheus_scrapes_every_process() -> None:
     }
 
 
+def test_what_is_optional_has_a_profile_and_its_addresses_are_ready_to_be_taken() -> None:
+    prometheus = (FOLDER / "prometheus" / "prometheus.yml").read_text()
+    prepared = "\n".join(re.findall(r"^  # ((?:- |  ).*)$", prometheus, flags=re.MULTILINE))
+    jobs = {job["job_name"]: job["static_configs"] for job in yaml.safe_load(prepared)}
+    for service, section in OPTIONAL.items():
+        assert SERVICES[service]["profiles"] == [service]
+        address = f"{service}:{getattr(Settings(), section).port}"
+        assert jobs.pop(f"ratchet-{service}") == [{"targets": [address]}]
+        assert f'# "ratchet-{service}": ["http://{address}"]' in (FOLDER / "compose.yaml").read_text()
+    assert not jobs
+
+
+def test_the_inbox_reads_that_of_a_tenant_of_the_settings(secrets: Path) -> None:
+    settings = load_settings(FOLDER, variables("inbox", secrets)).settings
+    assert settings.inbox.tenants == ("default",)
+    assert set(VALUES["inbox"]["tenants"]) <= set(VALUES["tenants"])
+
+
 def test_the_image_holds_the_wheel_and_its_user_is_not_root() -> None:
     text = (FOLDER / "Dockerfile").read_text()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -140,7 +162,60 @@ def test_clickhouse_learns_hashes_only(secrets: Path) -> None:
         password = (secrets / file).read_bytes()
         assert users.findtext(f"{user}/password_sha256_hex") == hashlib.sha256(password).hexdigest()
         assert password.decode() not in text
-    assert users.findtext("analyst/grants/query") == "GRANT SELECT ON ratchet.*"
+
+
+#: Run with a settings file or with '' and databases: which of their tables it may read.
+READS = """
+import chdb, msgspec, sys
+config, *databases = sys.argv[1:]
+connection = chdb.connect("tables" + (f"?config-file={config}" if config else ""))
+read = []
+for name in databases:
+    if not config:
+        connection.query(f"CREATE DATABASE {name}")
+        connection.query(f"CREATE TABLE {name}.t ENGINE = MergeTree ORDER BY () AS SELECT 1 AS a")
+    try:
+        connection.query(f"SELECT a FROM {name}.t")
+        read.append(name)
+    except RuntimeError as error:
+        assert "grant SELECT" in str(error), error
+print(msgspec.json.encode(read).decode())
+"""
+
+
+def test_analysts_are_granted_the_views_of_the_living_and_of_kept_stores(
+    secrets: Path, tmp_path: Path
+) -> None:
+    """The account of a server, played by the embedded engine's only one: what its grants let it read."""
+    grants = ElementTree.parse(secrets / "clickhouse_users.xml").find("users/analyst/grants")
+    assert grants is not None
+    (tmp_path / "users.xml").write_text(
+        "<clickhouse><profiles><default/></profiles><quotas><default/></quotas><users><default>"
+        "<password/><networks><ip>::/0</ip></networks><profile>default</profile><quota>default</quota>"
+        f"{ElementTree.tostring(grants, encoding='unicode')}</default></users></clickhouse>"
+    )
+    config = tmp_path / "server.xml"  # a config.xml would be read unasked
+    config.write_text(f"<clickhouse><users_config>{tmp_path / 'users.xml'}</users_config></clickhouse>")
+    databases = (
+        "ratchet",
+        "ratchet_store",
+        "ratchet_next",
+        "ratchet_store_early",
+        "ratchet_early",
+        "ratchets",
+    )
+
+    def readable(config_file: str) -> Any:
+        command = [sys.executable, "-c", READS, config_file, *databases]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    assert readable("") == list(databases)
+    assert readable(str(config)) == ["ratchet", "ratchet_early"]
+    # the same that the engine of a laptop lets analysts read
+    engine = EngineSettings(path="x", writer_password="w", analyst_password="a")
+    assert [name for name in databases if engine.analysts_read(name)] == readable(str(config))
 
 
 def test_every_worker_of_compose_has_an_id_of_its_own() -> None:
@@ -192,10 +267,10 @@ def test_the_charts_templates_use_values_and_parts_that_exist() -> None:
         opened = len(re.findall(r"\{\{-? *(?:if|with|range|define)\b", template))
         assert opened == len(re.findall(r"\{\{-? *end\b", template)), name
     parts = re.findall(r'"part" "(\w+)" "module" "([\w.]+)" "port" (\d+)', text)
-    assert {part for part, _, _ in parts} == set(OURS)
+    assert {part for part, _, _ in parts} == set(OURS | OPTIONAL)
     for part, module, port in parts:
         assert module == SERVICES[part]["command"][0]
-        assert int(port) == getattr(Settings(), OURS[part]).port
+        assert int(port) == getattr(Settings(), (OURS | OPTIONAL)[part]).port
     assert (CHART / "files" / "rules.yml").resolve() == FOLDER / "prometheus" / "rules.yml"
 
 
@@ -209,7 +284,17 @@ def test_the_chart_renders_where_helm_is_installed() -> None:
     refused = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert refused.returncode != 0
     assert "secrets.existingSecret" in refused.stderr
-    enabled = "monitoring.serviceMonitor.enabled=true,monitoring.prometheusRule.enabled=true"
+    enabled = (
+        "monitoring.serviceMonitor.enabled=true,monitoring.prometheusRule.enabled=true,inbox.enabled=true"
+    )
+    usual = subprocess.run(
+        [*command, "--set", "secrets.existingSecret=mine"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert "r-inbox" not in usual.stdout
     done = subprocess.run(
         [*command, "--set", f"secrets.existingSecret=mine,{enabled},streams.replicas=4"],
         capture_output=True,
@@ -220,14 +305,19 @@ def test_the_chart_renders_where_helm_is_installed() -> None:
     made = [one for one in yaml.safe_load_all(done.stdout) if one]
     kinds = {(one["kind"], one["metadata"]["name"]) for one in made}
     assert {("Deployment", "r-api"), ("StatefulSet", "r-streams"), ("PodDisruptionBudget", "r-api")} <= kinds
-    (streams,) = (one for one in made if one["kind"] == "StatefulSet")
-    assert streams["spec"]["replicas"] == 4
-    (container,) = streams["spec"]["template"]["spec"]["containers"]
-    instance = {
-        "name": "RATCHET_STREAMS__INSTANCE",
-        "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}},
-    }
-    assert instance in container["env"]
+    stateful = {one["metadata"]["name"]: one["spec"] for one in made if one["kind"] == "StatefulSet"}
+    assert {name: spec["replicas"] for name, spec in stateful.items()} == {"r-streams": 4, "r-inbox": 1}
+    for part in ("streams", "inbox"):
+        (container,) = stateful[f"r-{part}"]["template"]["spec"]["containers"]
+        instance = {
+            "name": f"RATCHET_{part.upper()}__INSTANCE",
+            "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}},
+        }
+        assert instance in container["env"]
+    assert {"name": "RATCHET_INBOX__TENANTS", "value": '["default"]'} in container["env"]
+    # of a Secret of which it needs nothing it gets nothing
+    volumes = {one["name"]: one for one in stateful["r-inbox"]["template"]["spec"]["volumes"]}
+    assert volumes["secrets"] == {"name": "secrets", "emptyDir": {}}
     (settings,) = (one for one in made if one["kind"] == "ConfigMap")
     assert tomllib.loads(settings["data"]["ratchet.toml"])["kafka"]["bootstrap"] == "kafka:9092"
     (rule,) = (one for one in made if one["kind"] == "PrometheusRule")

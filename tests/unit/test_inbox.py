@@ -311,10 +311,34 @@ async def test_it_finishes_the_batch_in_hand_when_it_is_told_to_stop() -> None:
         return await observed(events)
 
     application.log.append = append  # type: ignore[method-assign]
-    following = Following(application.inbox, application.taker)
+    following = Following(application.inbox, application.taker, now=lambda: NOW)
     await asyncio.wait_for(following.run(told), 10)
     assert application.inbox.committed == {("inbox.acme", 0): 1}
     assert following.stuck() is None
+
+
+@pytest.mark.parametrize("by_broker", [True, False])
+async def test_how_long_the_oldest_record_waits_is_shown(by_broker: bool) -> None:
+    """By the broker's time, which a kill does not start anew, or since it was fetched."""
+    application, place = Application(Broken(failures=99)), ("inbox.acme", 0)
+    hour, minute = dt.timedelta(hours=1), dt.timedelta(minutes=1)
+    for came in (NOW - hour, NOW - minute):
+        application.write(json.dumps(query()).encode(), appended=came if by_broker else None)
+    following = Following(application.inbox, application.taker, now=lambda: application.time)
+    with pytest.raises(Retryable):
+        await following.run(asyncio.Event())
+    application.time += minute
+    ages_s = following.ages_s({place: 2, ("inbox.acme", 1): 0})
+    assert ages_s == {place: 61 * 60.0 if by_broker else 60.0, ("inbox.acme", 1): 0}
+    registry = CollectorRegistry()
+    InboxMetrics(registry).observe_lag({place: 2}, ages_s)
+    labels = {"topic": "inbox.acme", "partition": "0"}
+    shown = registry.get_sample_value
+    assert shown("ratchet_inbox_lag_events", labels) == 2
+    assert shown("ratchet_inbox_lag_seconds", labels) == ages_s[place]
+    # all is taken in; the next record is another one
+    assert following.ages_s({place: 0}) == {place: 0}
+    assert following.ages_s({place: 1}) == {place: 0}
 
 
 def test_headers_that_are_kept_are_bounded() -> None:

@@ -219,7 +219,7 @@ def test_every_metric_of_the_table_is_made_and_none_beside_it(tmp_path: Path) ->
     watch_disk(tmp_path, worker)
     engine = EngineMetrics()
     inbox = CollectorRegistry()
-    InboxMetrics(inbox).observe_lag({("inbox.acme", 0): 1})
+    InboxMetrics(inbox).observe_lag({("inbox.acme", 0): 1}, {("inbox.acme", 0): 2.0})
     made = names(http.registry) | names(worker) | names(engine._registry) | names(inbox)
     # the processes `learner` and `alerts` make theirs by hand, from the table
     learner = CollectorRegistry()

@@ -83,21 +83,29 @@ def _same(given: str, expected: str) -> bool:
     return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), expected.encode())
 
 
+def analyst_database(settings: EngineSettings, request: QueryRequest) -> str:
+    """Where an analyst's names without a database are looked up. Raises EngineError (ACCESS_DENIED)."""
+    if request.database in ("", "default"):
+        return settings.analyst_database
+    if not settings.analysts_read(request.database):
+        raise EngineError(
+            f"Analysts read database {settings.analyst_database} and those of kept stores, "
+            f"{settings.analyst_database}_NAME, not {request.database}. (ACCESS_DENIED)",
+            ACCESS_DENIED,
+        )
+    return request.database
+
+
 def analyst_settings(settings: EngineSettings, request: QueryRequest) -> dict[str, str]:
     """The settings of an analyst's statement: what the request asks for within the limits, then the limits.
 
     The engine itself is told `readonly`, so that it refuses writes, SET and table functions that reach out
     even if the check of the parsed query had a gap. Raises EngineError for any other setting, for a limit
-    above the account's, for external tables, and for another database.
+    above the account's, and for external tables.
     """
     if request.external_tables:
         raise EngineError(
             "Analysts cannot send external tables: use a subquery or a CTE. (ACCESS_DENIED)", ACCESS_DENIED
-        )
-    if request.database not in ("", "default", settings.analyst_database):
-        raise EngineError(
-            f"Analysts read database {settings.analyst_database}, not {request.database}. (ACCESS_DENIED)",
-            ACCESS_DENIED,
         )
     limits = {
         "max_execution_time": settings.analyst_max_execution_s,

@@ -5,12 +5,12 @@ and runs nothing), and everything in that tree must be on a list: each kind of n
 function, each table. Nothing is searched for in the text, so comments, aliases, nesting and spelling cannot
 hide a name. The two nodes whose contents the tree does not print, APPLY and SHOW … WHERE, are refused.
 
-Names without a database are looked up in the promised database only, because the connection uses that one.
+Names without a database are looked up in a promised database only, because the connection uses that one.
 An alias can put lines into the tree (a quoted name may contain a line break) but cannot take lines out of it.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 import msgspec
@@ -137,9 +137,9 @@ class _Node(NamedTuple):
 class AnalystPolicy:
     """The allow-list of one engine version. Immutable after construction, so any thread may use it."""
 
-    def __init__(self, connection: Connection, database: str) -> None:
-        """Asks the engine which functions it has; `database` is the one that analysts read."""
-        self._database = database
+    def __init__(self, connection: Connection, reads: Callable[[str], bool]) -> None:
+        """Asks the engine which functions it has; `reads` says whether analysts read a database."""
+        self._reads = reads
         rows = connection.query(
             "SELECT name, is_aggregate, alias_to, trim(categories) AS categories FROM system.functions "
             "WHERE origin = 'System'",
@@ -162,7 +162,7 @@ class AnalystPolicy:
     def check(self, connection: Connection, sql: bytes, data: bytes, parameters: Mapping[str, str]) -> None:
         """Raises EngineError (ACCESS_DENIED, or the parser's own) unless an analyst may run `sql`.
 
-        `connection` uses the promised database, and is already read-only.
+        `connection` uses a promised database, and is already read-only.
         """
         if data:
             raise _refusal("rows that follow the statement")
@@ -182,7 +182,7 @@ class AnalystPolicy:
             raise _refusal("a statement that does not start with SELECT or WITH")
         tree = syntax_tree(connection, sql, parameters)
         databases = connection.query("SELECT name FROM system.databases", "TabSeparatedRaw").bytes() or b""
-        foreign = frozenset(databases.decode().splitlines()) - {self._database}
+        foreign = frozenset(name for name in databases.decode().splitlines() if not self._reads(name))
         for node in _nodes(tree):
             self._check_node(node, foreign)
 
@@ -208,7 +208,7 @@ class AnalystPolicy:
         """Whether `name` is database.table, or a column of one, that analysts may read."""
         database, _, rest = name.partition(".")
         table = rest.partition(".")[0]
-        return f"{database}.{table}" in _SYSTEM_TABLES or database == self._database
+        return f"{database}.{table}" in _SYSTEM_TABLES or self._reads(database)
 
     def _is_pure(self, name: str) -> bool:
         if name in self._functions:
@@ -244,8 +244,8 @@ def _nodes(tree: str) -> Iterator[_Node]:
 
 def _refusal(what: str) -> EngineError:
     return EngineError(
-        f"Analysts may not use {what}. They run one SELECT at a time over the views of database ratchet, "
-        "system.tables, system.columns and the like, with functions that only compute; also DESCRIBE, "
-        "EXISTS, SHOW TABLES and SHOW DATABASES. (ACCESS_DENIED)",
+        f"Analysts may not use {what}. They run one SELECT at a time over the views of database ratchet (and "
+        "ratchet_NAME of a kept store), system.tables, system.columns and the like, with functions that only "
+        "compute; also DESCRIBE, EXISTS, SHOW TABLES and SHOW DATABASES. (ACCESS_DENIED)",
         ACCESS_DENIED,
     )

@@ -69,7 +69,7 @@ class EngineApp:
         engine = Engine(self._settings)
         connection = engine.connect()
         try:
-            self._policy = AnalystPolicy(connection, self._settings.analyst_database)
+            self._policy = AnalystPolicy(connection, self._settings.analysts_read)
         finally:
             connection.close()
         self._engine = engine

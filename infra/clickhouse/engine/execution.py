@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from .accounts import Account, analyst_settings
+from .accounts import Account, analyst_database, analyst_settings
 from .analysts import AnalystPolicy
 from .answers import Summary, empty_block
 from .connection import Connection, Engine, Result, Session, quote_name, quote_text, statement_class
@@ -163,7 +163,7 @@ class Execution:
         request = self.request
         database, settings = request.database, {**_SERVER_DEFAULTS, "log_comment": self.tag}
         if self.account is Account.ANALYST:
-            database = self._settings.analyst_database
+            database = analyst_database(self._settings, request)
             settings |= analyst_settings(self._settings, request)
         else:
             settings |= request.settings

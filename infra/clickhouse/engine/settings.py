@@ -1,6 +1,13 @@
 """How the engine process runs: plain values, loaded elsewhere."""
 
+import re
+from typing import Final
+
 import msgspec
+
+#: What may follow `<analyst_database>_`: a store that was kept beside, and neither storage (`store…`) nor the
+#: views of a rebuild that is not finished (`next`).
+_KEPT: Final = re.compile(r"_(?!next\Z|store)[a-z][a-z0-9_]{0,31}\Z")
 
 
 class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,7 +27,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     #: The account that may run one SELECT at a time over the promised views.
     analyst_user: str = "analyst"
     analyst_password: str
-    #: The one database that analysts read.
+    #: The database that analysts read; beside it those of stores that are kept, `<analyst_database>_<name>`.
     analyst_database: str = "ratchet"
 
     #: Statements that run at once; more are refused with TOO_MANY_SIMULTANEOUS_QUERIES, which clients retry.
@@ -58,6 +65,13 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
                 "expected 1 <= max_analyst_queries <= max_queries, "
                 f"got {self.max_analyst_queries} and {self.max_queries}"
             )
+
+    def analysts_read(self, database: str) -> bool:
+        """Whether views of `database` are promised to analysts: the living ones, or those of a kept store."""
+        promised = self.analyst_database
+        return database == promised or (
+            database.startswith(promised) and _KEPT.match(database, len(promised)) is not None
+        )
 
     def __repr__(self) -> str:
         """Leaves the passwords out, so that settings may be logged."""

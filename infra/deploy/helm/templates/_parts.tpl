@@ -102,6 +102,7 @@ topologySpreadConstraints:
   configMap: {name: {{ include "ratchet.name" (merge (dict "part" "settings") .) }}}
 # Only what this part needs of the Secret is in its files.
 - name: secrets
+  {{- if .files }}
   secret:
     secretName: {{ include "ratchet.secret" . }}
     defaultMode: 0440
@@ -109,6 +110,10 @@ topologySpreadConstraints:
       {{- range .files }}
       - {key: {{ index . 1 }}, path: {{ index . 1 }}}
       {{- end }}
+  {{- else }}
+  # no items would be all of them
+  emptyDir: {}
+  {{- end }}
 - name: tmp
   emptyDir: {}
 {{- end }}
