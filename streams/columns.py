@@ -1,27 +1,27 @@
 """Rows → columns for inserts: pure, one list or array per column of `streams.tables`.
 
 Numbers that are never NULL and times that are never NULL are numpy arrays (times as int64 microseconds since
-1970, UTC); all else are lists: str or bytes for strings, None for NULL, lists for arrays. Within arrays times
-are ints, too. Every function takes rows of any tenants and keeps their order.
+1970, UTC), arrays are `Arrays`; all else are lists: str or bytes for strings, None for NULL. Within arrays
+times are ints, too. Every function takes rows of any tenants and keeps their order.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 from collections.abc import Iterable, Sequence
 from operator import attrgetter
 from typing import Any, Final
 
-import msgspec
 import numpy as np
 
 from schemas.codec import canonical_json
 from schemas.documents import DocumentRemoved, DocumentStored, text_hash
 from schemas.envelope import Event
 from schemas.episodes import Episode
+from schemas.ids import EventRef
 from schemas.rejections import EventRejected
 from schemas.waiting import FeedbackReferred, QueryNamed
+from streams.arrays import Arrays, Ends, flatten
 from streams.fold import FOLD_VERSION
 from streams.measures import count_feedback
 from streams.records import Arrival
@@ -30,7 +30,6 @@ from streams.records import Arrival
 Columns = dict[str, Any]
 
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-_MSGPACK: Final = msgspec.msgpack.Encoder()
 _SECONDS_A_DAY: Final = 86_400
 _MICROSECONDS: Final = 1_000_000
 
@@ -41,29 +40,18 @@ def to_microseconds(moment: dt.datetime) -> int:
     return (delta.days * _SECONDS_A_DAY + delta.seconds) * _MICROSECONDS + delta.microseconds
 
 
-def hash_row(content: bytes) -> int:
-    """A row's 64-bit hash: the first 8 bytes of BLAKE2b of its content, little-endian."""
-    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
-
-
-def encode_episode(episode: Episode) -> bytes:
-    """The bytes that make two rows the same row; `row_hash` is of these."""
-    return _MSGPACK.encode(episode)
-
-
 def event_columns(arrivals: Sequence[Arrival]) -> Columns:
     """Table `events`, from records of `interactions`."""
     events = [a.event for a in arrivals]
     return {
         "tenant": [e.tenant for e in events],
         "query_id": [e.subject or "" for e in events],
-        **_envelope(arrivals, events),
+        **_envelope(events),
         "event_time": [None if e.time is None else to_microseconds(e.time) for e in events],
         "effective_time": _times(e.effective_time for e in events),
         "time_doubted": _flags(e.time_doubted for e in events),
         "type": [e.type for e in events],
         "door": [e.door for e in events],
-        "data": [bytes(e.data) for e in events],
         "record": [a.value for a in arrivals],
         **_positions(arrivals),
     }
@@ -72,6 +60,8 @@ def event_columns(arrivals: Sequence[Arrival]) -> Columns:
 def episode_columns(episodes: Sequence[Episode]) -> Columns:
     """Table `episodes`."""
     counts = [count_feedback(e.feedback) for e in episodes]
+    exposure_ends, exposures = flatten(e.exposures for e in episodes)
+    measured_ends, measurements = flatten(e.measurements for e in episodes)
     return {
         "tenant": [e.tenant for e in episodes],
         "query_id": [e.query_id for e in episodes],
@@ -85,8 +75,11 @@ def episode_columns(episodes: Sequence[Episode]) -> Columns:
         "unit": [e.unit or "" for e in episodes],
         "unit_kind": [e.unit_kind for e in episodes],
         "attributes": [canonical_json(e.attributes).decode() if e.attributes else "{}" for e in episodes],
-        "exposures_experiment": [[x.experiment for x in e.exposures] for e in episodes],
-        "exposures_arm": [[x.arm for x in e.exposures] for e in episodes],
+        **_arrays(
+            exposure_ends,
+            exposures_experiment=[x.experiment for x in exposures],
+            exposures_arm=[x.arm for x in exposures],
+        ),
         "pipeline_version": [e.pipeline_version for e in episodes],
         **_served_columns(episodes),
         **_retrieval_columns(episodes),
@@ -96,102 +89,114 @@ def episode_columns(episodes: Sequence[Episode]) -> Columns:
         **_feedback_columns(episodes),
         **_answer_columns(episodes),
         **_pair_columns(episodes),
-        "measures": [[m.measure for m in e.measurements] for e in episodes],
-        "values": [[m.value for m in e.measurements] for e in episodes],
+        **_arrays(
+            measured_ends,
+            measures=[m.measure for m in measurements],
+            values=[m.value for m in measurements],
+        ),
         "waiting_feedback": np.array(
             [len(e.feedback) if e.query_ref is None else 0 for e in episodes], np.uint32
         ),
-        "retracted_source": [[r.source for r in e.retracted] for e in episodes],
-        "retracted_id": [[r.id for r in e.retracted] for e in episodes],
+        **_ref_columns("retracted", [e.retracted for e in episodes]),
         "repeats": np.array([e.repeats for e in episodes], np.uint32),
-        "conflict_source": [[r.source for r in e.conflicts] for e in episodes],
-        "conflict_id": [[r.id for r in e.conflicts] for e in episodes],
-        "superseded_source": [[r.source for r in e.superseded] for e in episodes],
-        "superseded_id": [[r.id for r in e.superseded] for e in episodes],
+        **_ref_columns("conflict", [e.conflicts for e in episodes]),
+        **_ref_columns("superseded", [e.superseded for e in episodes]),
         "fold_version": np.full(len(episodes), FOLD_VERSION, np.uint32),
-        "row_hash": np.array([hash_row(encode_episode(e)) for e in episodes], np.uint64),
     }
 
 
 def _served_columns(episodes: Sequence[Episode]) -> Columns:
     served = [next((r for r in reversed(e.retrievals) if not r.shadow), None) for e in episodes]
-    hits = [() if r is None else r.hits for r in served]
+    lists = [() if r is None else r.hits for r in served]
+    ends, hits = flatten(lists)
     return {
         "retrieval_id": ["" if r is None else r.retrieval_id for r in served],
         "retrieval_latency_ms": [None if r is None else r.latency_ms for r in served],
         "retrieval_error": ["" if r is None else r.error or "" for r in served],
         "retrieval_exploration": _flags(r is not None and r.exploration for r in served),
-        "hit_document_ids": [[h.document_id for h in hs] for hs in hits],
-        "hit_ranks": [[h.rank for h in hs] for hs in hits],
-        "hit_text_hashes": [[h.text_hash or "" for h in hs] for hs in hits],
-        "hit_scores": [[h.score for h in hs] for hs in hits],
-        "hit_propensities": [[h.propensity for h in hs] for hs in hits],
-        "shown_top_score": [min(hs, key=attrgetter("rank")).score if hs else None for hs in hits],
+        **_arrays(
+            ends,
+            hit_document_ids=[h.document_id for h in hits],
+            hit_ranks=[h.rank for h in hits],
+            hit_text_hashes=[h.text_hash or "" for h in hits],
+            hit_scores=[h.score for h in hits],
+            hit_propensities=[h.propensity for h in hits],
+        ),
+        "shown_top_score": [min(hs, key=attrgetter("rank")).score if hs else None for hs in lists],
     }
 
 
 def _retrieval_columns(episodes: Sequence[Episode]) -> Columns:
+    ends, retrievals = flatten(e.retrievals for e in episodes)
     return {
         "retrieval_count": np.array([len(e.retrievals) for e in episodes], np.uint32),
-        "retrieval_ids": [[r.retrieval_id for r in e.retrievals] for e in episodes],
-        "retrieval_times": [[to_microseconds(r.at) for r in e.retrievals] for e in episodes],
-        "retrieval_pipeline_versions": [[r.pipeline_version for r in e.retrievals] for e in episodes],
-        "retrieval_shadows": [[int(r.shadow) for r in e.retrievals] for e in episodes],
+        **_arrays(
+            ends,
+            retrieval_ids=[r.retrieval_id for r in retrievals],
+            retrieval_times=[to_microseconds(r.at) for r in retrievals],
+            retrieval_pipeline_versions=[r.pipeline_version for r in retrievals],
+            retrieval_shadows=[int(r.shadow) for r in retrievals],
+        ),
     }
 
 
 def _feedback_columns(episodes: Sequence[Episode]) -> Columns:
-    each = [e.feedback for e in episodes]
-    return {
-        "feedback_source": [[f.ref.source for f in fs] for fs in each],
-        "feedback_id": [[f.ref.id for f in fs] for fs in each],
-        "feedback_time": [[to_microseconds(f.at) for f in fs] for fs in each],
-        "feedback_kind": [[f.kind for f in fs] for fs in each],
-        "feedback_value": [[f.value for f in fs] for fs in each],
-        "feedback_text": [[f.text or "" for f in fs] for fs in each],
-        "feedback_rater": [[f.rater for f in fs] for fs in each],
-        "feedback_name": [[f.name for f in fs] for fs in each],
-        "feedback_target": [[f.target.kind for f in fs] for fs in each],
-        "feedback_document_id": [[f.document_id for f in fs] for fs in each],
-        "feedback_answer_id": [[f.target.answer_id or "" for f in fs] for fs in each],
-        "feedback_retrieval_id": [[f.retrieval_id for f in fs] for fs in each],
-        "feedback_rank": [[f.rank for f in fs] for fs in each],
-        "feedback_attribution": [[f.attribution for f in fs] for fs in each],
-    }
+    ends, feedback = flatten(e.feedback for e in episodes)
+    return _arrays(
+        ends,
+        feedback_source=[f.ref.source for f in feedback],
+        feedback_id=[f.ref.id for f in feedback],
+        feedback_time=[to_microseconds(f.at) for f in feedback],
+        feedback_kind=[f.kind for f in feedback],
+        feedback_value=[f.value for f in feedback],
+        feedback_text=[f.text or "" for f in feedback],
+        feedback_rater=[f.rater for f in feedback],
+        feedback_name=[f.name for f in feedback],
+        feedback_target=[f.target.kind for f in feedback],
+        feedback_document_id=[f.document_id for f in feedback],
+        feedback_answer_id=[f.target.answer_id or "" for f in feedback],
+        feedback_retrieval_id=[f.retrieval_id for f in feedback],
+        feedback_rank=[f.rank for f in feedback],
+        feedback_attribution=[f.attribution for f in feedback],
+    )
 
 
 def _answer_columns(episodes: Sequence[Episode]) -> Columns:
-    each = [e.answers for e in episodes]
-    return {
-        "answer_ids": [[a.answer_id for a in answers] for answers in each],
-        "answer_times": [[to_microseconds(a.at) for a in answers] for answers in each],
-        "answer_texts": [[a.text for a in answers] for answers in each],
-        "answer_generators": [[a.generator for a in answers] for answers in each],
-        "answer_citations": [[[c.document_id for c in a.citations] for a in answers] for answers in each],
-        "answer_input_tokens": [[a.input_tokens for a in answers] for answers in each],
-        "answer_output_tokens": [[a.output_tokens for a in answers] for answers in each],
-        "answer_costs_usd": [[a.cost_usd for a in answers] for answers in each],
-        "answer_latencies_ms": [[a.latency_ms for a in answers] for answers in each],
-        "answer_cached": [[int(a.cached) for a in answers] for answers in each],
-        "answer_errors": [[a.error or "" for a in answers] for answers in each],
-    }
+    ends, answers = flatten(e.answers for e in episodes)
+    cited_ends, citations = flatten(a.citations for a in answers)
+    return _arrays(
+        ends,
+        answer_ids=[a.answer_id for a in answers],
+        answer_times=[to_microseconds(a.at) for a in answers],
+        answer_texts=[a.text for a in answers],
+        answer_generators=[a.generator for a in answers],
+        answer_citations=Arrays(cited_ends, [c.document_id for c in citations]),
+        answer_input_tokens=[a.input_tokens for a in answers],
+        answer_output_tokens=[a.output_tokens for a in answers],
+        answer_costs_usd=[a.cost_usd for a in answers],
+        answer_latencies_ms=[a.latency_ms for a in answers],
+        answer_cached=[int(a.cached) for a in answers],
+        answer_errors=[a.error or "" for a in answers],
+    )
 
 
 def _pair_columns(episodes: Sequence[Episode]) -> Columns:
-    each = [e.pairs for e in episodes]
-    return {
-        "pair_document_id": [[p.document_id for p in ps] for ps in each],
-        "pair_text_hash": [[p.text_hash or "" for p in ps] for ps in each],
-        "pair_label": [[p.label for p in ps] for ps in each],
-        "pair_weight": [[p.weight for p in ps] for ps in each],
-        "pair_kind": [[p.kind for p in ps] for ps in each],
-        "pair_retrieval_id": [[p.retrieval_id for p in ps] for ps in each],
-        "pair_pipeline_version": [[p.pipeline_version for p in ps] for ps in each],
-        "pair_rank": [[p.rank for p in ps] for ps in each],
-        "pair_propensity": [[p.propensity for p in ps] for ps in each],
-        "pair_event_sources": [[[r.source for r in p.events] for p in ps] for ps in each],
-        "pair_event_ids": [[[r.id for r in p.events] for p in ps] for ps in each],
-    }
+    ends, pairs = flatten(e.pairs for e in episodes)
+    event_ends, events = flatten(p.events for p in pairs)
+    return _arrays(
+        ends,
+        pair_document_id=[p.document_id for p in pairs],
+        pair_text_hash=[p.text_hash or "" for p in pairs],
+        pair_label=[p.label for p in pairs],
+        pair_weight=[p.weight for p in pairs],
+        pair_kind=[p.kind for p in pairs],
+        pair_retrieval_id=[p.retrieval_id for p in pairs],
+        pair_pipeline_version=[p.pipeline_version for p in pairs],
+        pair_rank=[p.rank for p in pairs],
+        pair_propensity=[p.propensity for p in pairs],
+        pair_event_sources=Arrays(event_ends, [r.source for r in events]),
+        pair_event_ids=Arrays(event_ends, [r.id for r in events]),
+    )
 
 
 def contribution_columns(episodes: Sequence[Episode]) -> Columns:
@@ -201,25 +206,8 @@ def contribution_columns(episodes: Sequence[Episode]) -> Columns:
     """
     rows = [(e, e.unit, False) for e in episodes if e.unit is not None]
     rows += [(e, unit, True) for e in episodes for unit in e.former_units]
-    hashes = [
-        hash_row(
-            _MSGPACK.encode(
-                (e.tenant, unit, e.query_id, e.record_count)
-                if gone
-                else (
-                    e.tenant,
-                    unit,
-                    e.query_id,
-                    e.record_count,
-                    e.asked_at,
-                    e.exposures,
-                    e.pipeline_version,
-                    e.measurements,
-                )
-            )
-        )
-        for e, unit, gone in rows
-    ]
+    exposure_ends, exposures = flatten(() if gone else e.exposures for e, _, gone in rows)
+    measured_ends, measurements = flatten(() if gone else e.measurements for e, _, gone in rows)
     return {
         "tenant": [e.tenant for e, _, _ in rows],
         "unit": [unit for _, unit, _ in rows],
@@ -229,13 +217,12 @@ def contribution_columns(episodes: Sequence[Episode]) -> Columns:
         ],
         "record_count": np.array([e.record_count for e, _, _ in rows], np.uint64),
         "deleted": _flags(gone for _, _, gone in rows),
-        "experiments": [[] if gone else [x.experiment for x in e.exposures] for e, _, gone in rows],
-        "arms": [[] if gone else [x.arm for x in e.exposures] for e, _, gone in rows],
+        "experiments": Arrays(exposure_ends, [x.experiment for x in exposures]),
+        "arms": Arrays(exposure_ends, [x.arm for x in exposures]),
         "pipeline_version": ["" if gone else e.pipeline_version for e, _, gone in rows],
-        "measures": [[] if gone else [m.measure for m in e.measurements] for e, _, gone in rows],
-        "values": [[] if gone else [m.value for m in e.measurements] for e, _, gone in rows],
+        "measures": Arrays(measured_ends, [m.measure for m in measurements]),
+        "values": Arrays(measured_ends, [m.value for m in measurements]),
         "fold_version": np.full(len(rows), FOLD_VERSION, np.uint32),
-        "row_hash": np.array(hashes, np.uint64),
     }
 
 
@@ -247,7 +234,7 @@ def document_columns(arrivals: Sequence[tuple[Arrival, DocumentStored | Document
     return {
         "tenant": [e.tenant for e in events],
         "document_id": [e.subject or "" for e in events],
-        **_envelope(only, events),
+        **_envelope(events),
         "removed": _flags(p is None for p in stored),
         "title": ["" if p is None else p.title for p in stored],
         "text": ["" if p is None else p.text for p in stored],
@@ -262,7 +249,7 @@ def rejected_columns(arrivals: Sequence[tuple[Arrival, EventRejected]]) -> Colum
     only = [arrival for arrival, _ in arrivals]
     events = [a.event for a in only]
     payloads = [p for _, p in arrivals]
-    envelope = _envelope(only, events)
+    envelope = _envelope(events)
     envelope["rejection_id"] = envelope.pop("event_id")
     return {
         "tenant": [e.tenant for e in events],
@@ -290,7 +277,7 @@ def waiting_columns(arrivals: Sequence[tuple[Arrival, FeedbackReferred | QueryNa
     return {
         "tenant": [e.tenant for e in events],
         "reference": [payload.reference for _, payload in arrivals],
-        **_envelope([a for a, _ in arrivals], events),
+        **_envelope(events),
         "event_time": [None if e.time is None else to_microseconds(e.time) for e in events],
         "type": [e.type for e in events],
         "query_id": [payload.query_id if isinstance(payload, QueryNamed) else "" for _, payload in arrivals],
@@ -305,7 +292,7 @@ def lifecycle_columns(arrivals: Sequence[Arrival], ignored: Sequence[str]) -> Co
     events = [a.event for a in arrivals]
     return {
         "tenant": [e.tenant for e in events],
-        **_envelope(arrivals, events),
+        **_envelope(events),
         "event_time": [None if e.time is None else to_microseconds(e.time) for e in events],
         "type": [e.type for e in events],
         "causation_id": [e.causationid or "" for e in events],
@@ -317,14 +304,13 @@ def lifecycle_columns(arrivals: Sequence[Arrival], ignored: Sequence[str]) -> Co
     }
 
 
-def _envelope(arrivals: Sequence[Arrival], events: Sequence[Event]) -> Columns:
-    """What every record has: its identity, its content hash, its received time and the hash of its bytes."""
+def _envelope(events: Sequence[Event]) -> Columns:
+    """What every record has: its identity, its content hash and its received time."""
     return {
         "source": [e.source for e in events],
         "event_id": [e.id for e in events],
         "content_hash": [e.contenthash for e in events],
         "received_time": _times(e.recordedtime for e in events),
-        "row_hash": np.array([hash_row(a.value) for a in arrivals], np.uint64),
     }
 
 
@@ -334,6 +320,18 @@ def _positions(arrivals: Sequence[Arrival]) -> Columns:
         "partition": np.array([a.partition for a in arrivals], np.int32),
         "offset": np.array([a.offset for a in arrivals], np.int64),
     }
+
+
+def _ref_columns(prefix: str, groups: Sequence[Sequence[EventRef]]) -> Columns:
+    ends, refs = flatten(groups)
+    return _arrays(
+        ends, **{f"{prefix}_source": [r.source for r in refs], f"{prefix}_id": [r.id for r in refs]}
+    )
+
+
+def _arrays(ends: Ends, **items: Sequence[Any]) -> Columns:
+    """Columns of arrays of the same lengths."""
+    return {name: Arrays(ends, column) for name, column in items.items()}
 
 
 def _times(moments: Iterable[dt.datetime]) -> np.ndarray[Any, np.dtype[np.int64]]:

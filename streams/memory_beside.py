@@ -48,20 +48,15 @@ class MemoryStoreBeside:
         """Keep the state."""
         self._noted = state
 
-    async def count_records(self) -> int:
-        """Rows of `events` beside."""
-        return len(self._next.rows("events"))
-
-    async def stored_queries(
-        self, after: QueryKey | None = None
-    ) -> AsyncIterator[list[tuple[QueryKey, list[bytes]]]]:
-        """Records by query, in key order, two queries a batch."""
+    async def unfolded_queries(self) -> AsyncIterator[list[tuple[QueryKey, list[bytes]]]]:
+        """Queries whose row does not count all of their records, two a batch."""
         found: dict[QueryKey, list[bytes]] = {}
         for row in self._next.rows("events"):
-            key = (row["tenant"], row["query_id"])
-            if after is None or key > after:
-                found.setdefault(key, []).append(row["record"])
-        queries = sorted(found.items())
+            found.setdefault((row["tenant"], row["query_id"]), []).append(row["record"])
+        counted = {
+            (row["tenant"], row["query_id"]): row["record_count"] for row in self._next.rows("episodes")
+        }
+        queries = [(key, values) for key, values in found.items() if counted.get(key) != len(values)]
         for start in range(0, len(queries), _QUERIES_A_BATCH):
             yield queries[start : start + _QUERIES_A_BATCH]
 

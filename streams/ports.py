@@ -13,10 +13,12 @@ from typing import Any, Final, Literal, NamedTuple, Protocol
 from msgspec import Struct
 
 from schemas.envelope import Event
-from streams import tables
+from streams import arrays, tables
 
 #: Adapters import a room through its ports only: table → column → type is part of the port.
 TABLES: Final = tables.TABLES
+#: What a column of arrays is.
+Arrays = arrays.Arrays
 Table = Literal["events", "episodes", "contributions", "documents", "rejected", "lifecycle", "waiting"]
 #: Tenant and query_id.
 QueryKey = tuple[str, str]
@@ -177,16 +179,10 @@ class StoreBeside(Protocol):
         """Keep this with the store: what a build that is killed needs in order to go on."""
         ...
 
-    async def count_records(self) -> int:
-        """Records of `events` that lie beside, repeats among them."""
-        ...
+    def unfolded_queries(self) -> AsyncIterator[list[tuple[QueryKey, list[bytes]]]]:
+        """The queries whose row beside does not count all of their records beside, with these records.
 
-    def stored_queries(
-        self, after: QueryKey | None = None
-    ) -> AsyncIterator[list[tuple[QueryKey, list[bytes]]]]:
-        """The records beside of queries behind `after`, by query, in key order, in batches.
-
-        A query is whole in one batch.
+        In batches; a query is whole in one batch. Its row may be written while this goes on.
         """
         ...
 

@@ -3,8 +3,8 @@
 Storage may add columns that it fills itself (such as a write time), but none of these may be missing or
 have another type. Times are `DateTime64(6, 'UTC')` and travel as int64 microseconds since 1970; flags are
 UInt8; a JSON column is a String of canonical JSON. `topic`, `partition` and `offset` say where the record
-was read from: a hint, in no hash. `row_hash` is a 64-bit hash of the row's content, without position and
-write time (L6). Columns named in a group (`hit_*`, `feedback_*`, …) are arrays of one length.
+was read from: a hint, which two equal rows need not share. Columns named in a group (`hit_*`, `feedback_*`,
+…) are arrays of one length.
 """
 
 from __future__ import annotations
@@ -35,10 +35,8 @@ EVENTS: Final[dict[str, str]] = {
     "time_doubted": "UInt8",
     "type": _NAME,
     "door": _NAME,
-    "data": "String",
-    #: The whole record as on the topic: what a fold reads back.
+    #: The whole record as on the topic: what a fold reads back, and what a reader's `data` is cut out of.
     "record": "String",
-    "row_hash": "UInt64",
     **POSITION,
 }
 
@@ -129,7 +127,6 @@ EPISODES: Final[dict[str, str]] = {
     "superseded_source": "Array(String)",
     "superseded_id": "Array(String)",
     "fold_version": "UInt32",
-    "row_hash": "UInt64",
 }
 
 #: What a query counts for its unit. Key: (tenant, unit, query_id); version: record_count.
@@ -147,7 +144,6 @@ CONTRIBUTIONS: Final[dict[str, str]] = {
     "measures": "Array(String)",
     "values": "Array(Float64)",
     "fold_version": "UInt32",
-    "row_hash": "UInt64",
 }
 
 #: A record of `documents`. Current is the largest (received_time, content_hash) of (tenant, document_id).
@@ -164,7 +160,6 @@ DOCUMENTS: Final[dict[str, str]] = {
     "fields": "String",
     #: What a hit names to say which text was shown; '' if removed.
     "text_hash": "String",
-    "row_hash": "UInt64",
     **POSITION,
 }
 
@@ -188,7 +183,6 @@ REJECTED: Final[dict[str, str]] = {
     "replayable": "UInt8",
     "code_version": "String",
     "door": _NAME,
-    "row_hash": "UInt64",
     **POSITION,
 }
 
@@ -207,7 +201,6 @@ LIFECYCLE: Final[dict[str, str]] = {
     "record": "String",
     #: Why the step is illegal in its tenant's state; '' if it counts.
     "ignored": "String",
-    "row_hash": "UInt64",
     **POSITION,
 }
 
@@ -226,7 +219,6 @@ WAITING: Final[dict[str, str]] = {
     "query_id": "String",
     "data": "String",
     "record": "String",
-    "row_hash": "UInt64",
     **POSITION,
 }
 

@@ -24,8 +24,8 @@ def print_report(console: Console, report: RebuildReport) -> None:
         console.print("swapped: what an interrupted rebuild had begun to exchange is exchanged now")
         return
     console.print(
-        f"{sum(report.records.values()):,} records read, {report.queries:,} queries folded; "
-        f"the worker stood still for {report.paused_s:.1f} s",
+        f"{sum(report.records.values()):,} records read and {report.queries:,} queries folded in "
+        f"{report.built_s:.1f} s; the worker stood still for {report.paused_s:.1f} s",
         style="dim",
     )
     print_digests(

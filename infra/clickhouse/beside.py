@@ -25,6 +25,8 @@ from schemas.errors import Fatal
 from streams.ports import TABLES, Difference, Digest, QueryKey
 
 _QUERIES_A_BATCH: Final = 4_000
+#: Their keys take some 200 MB of the store's memory while queries are grouped.
+_RECORDS_A_HEAP: Final = 2_000_000
 #: `next` is a rebuild's own, `live` the living store; a name from `store` on would be another one's storage.
 _NAME: Final = re.compile(r"\A(?!next\Z|live\Z|store)[a-z][a-z0-9_]{0,31}\Z")
 _STATE: Final = "rebuild_state"
@@ -137,22 +139,23 @@ class ClickHouseStoreBeside:
         except Exception as error:
             raise explain(error, f"noting the state of {self._next.store}") from error
 
-    async def count_records(self) -> int:
-        """Rows of `events` beside. Raises Retryable, Fatal."""
-        return await asyncio.to_thread(self._count_records)
+    async def unfolded_queries(self) -> AsyncIterator[list[tuple[QueryKey, list[bytes]]]]:
+        """Records of queries whose row does not count them all, streamed: memory holds a batch."""
+        for heap in await asyncio.to_thread(self._heaps):
+            async for batch in self._unfolded_in(heap):
+                yield batch
 
-    def _count_records(self) -> int:
+    def _heaps(self) -> list[str]:
+        """Conditions that divide the queries: what is asked of each heap fits into the store's memory."""
         try:
             ((count,),) = self._client.query(f"SELECT count() FROM {self._next.store}.events").result_rows
         except Exception as error:
             raise explain(error, "counting the events beside") from error
-        return int(count)
+        heaps = 1 + int(count) // _RECORDS_A_HEAP
+        return [f"cityHash64(tenant, query_id) % {heaps} = {heap}" for heap in range(heaps)]
 
-    async def stored_queries(
-        self, after: QueryKey | None = None
-    ) -> AsyncIterator[list[tuple[QueryKey, list[bytes]]]]:
-        """Records by query in key order, streamed: memory holds a batch, not the store."""
-        rows = self._stream_rows(after)
+    async def _unfolded_in(self, heap: str) -> AsyncIterator[list[tuple[QueryKey, list[bytes]]]]:
+        rows = self._stream_unfolded(heap)
         batch: list[tuple[QueryKey, list[bytes]]] = []
         last: tuple[bytes, bytes] | None = None
         while True:
@@ -171,15 +174,19 @@ class ClickHouseStoreBeside:
         if batch:
             yield batch
 
-    def _stream_rows(self, after: QueryKey | None) -> Iterator[list[Any]]:
-        where = ""
-        if after is not None:
-            tenant, query_id = (format_query_value(part) for part in after)
-            where = f"WHERE tenant > {tenant} OR (tenant = {tenant} AND query_id > {query_id}) "
+    def _stream_unfolded(self, heap: str) -> Iterator[list[Any]]:
+        store = self._next.store
+        unfolded = (
+            "SELECT tenant, query_id FROM ("
+            f"SELECT tenant, query_id, 1 AS records, toUInt64(0) AS counted FROM {store}.events FINAL "
+            f"WHERE {heap} UNION ALL "
+            f"SELECT tenant, query_id, 0, record_count FROM {store}.episodes WHERE {heap}"
+            ") GROUP BY tenant, query_id HAVING sum(records) != max(counted)"
+        )
         try:
             with self._client.query_row_block_stream(
-                f"SELECT tenant, query_id, record FROM {self._next.store}.events {where}"
-                "ORDER BY tenant, query_id",  # a set has no order: columns that nobody asks for are not read
+                f"SELECT tenant, query_id, record FROM {store}.events "
+                f"WHERE {heap} AND (tenant, query_id) IN ({unfolded}) ORDER BY tenant, query_id",
                 query_formats={"String": "bytes"},
                 settings={"max_block_size": 8192, "optimize_read_in_order": 1},
             ) as stream:

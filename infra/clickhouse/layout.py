@@ -22,13 +22,17 @@ from schemas.errors import Fatal
 
 _TABLE: Final = re.compile(
     r"\ACREATE TABLE IF NOT EXISTS (?P<name>\{store\}\.(?P<table>\w+))\s*(?P<columns>\(.*\))\s*"
-    r"ENGINE = ReplacingMergeTree(?:\((?P<version>[^)]*)\))?\s+ORDER BY \((?P<key>[^)]*)\)(?P<rest>.*)\Z",
+    r"ENGINE = ReplacingMergeTree(?:\((?P<version>[^)]*)\))?\s+(?P<primary>PRIMARY KEY \([^)]*\)\s+)?"
+    r"ORDER BY \((?P<key>[^)]*)\)(?P<rest>.*)\Z",
     re.DOTALL,
 )
 _VIEW: Final = re.compile(r"\ACREATE OR REPLACE VIEW (?P<name>\{views\}\.\w+) AS\b(?P<query>.*)\Z", re.DOTALL)
 _COLUMN: Final = re.compile(
     r"\AALTER TABLE (?P<name>\{store\}\.\w+)\s+(?P<change>(?:ADD|DROP|MODIFY|RENAME) COLUMN\b.*)\Z", re.DOTALL
 )
+_EXCHANGE: Final = re.compile(r"\AEXCHANGE TABLES (?P<one>\{store\}\.\w+) AND (?P<other>\{store\}\.\w+)\Z")
+_DROP: Final = re.compile(r"\ADROP TABLE IF EXISTS (?P<name>\{store\}\.\w+) SYNC\Z")
+_COPY: Final = re.compile(r"\AINSERT INTO \{store\}\.\w+ SELECT \* FROM \{store\}\.\w+\Z")
 #: Where the first two columns of the sorting key would put too many keys on one shard.
 _SHARDED_BY: Final = {"waiting": "tenant, reference"}
 #: The table's identity keeps a path its own, also after EXCHANGE TABLES and for a store beside.
@@ -48,7 +52,7 @@ def _on_cluster(statement: str, cluster: str) -> Iterator[str]:
         yield (
             f"CREATE TABLE IF NOT EXISTS {table['name']}_local {on}\n{table['columns']}\n"
             f"ENGINE = ReplicatedReplacingMergeTree({_PATH}{version})\n"
-            f"ORDER BY ({table['key']}){table['rest']}"
+            f"{table['primary'] or ''}ORDER BY ({table['key']}){table['rest']}"
         )
         yield (
             f"CREATE TABLE IF NOT EXISTS {table['name']} {on} AS {table['name']}_local\n"
@@ -60,10 +64,18 @@ def _on_cluster(statement: str, cluster: str) -> Iterator[str]:
     elif column := _COLUMN.match(statement):
         for name in (f"{column['name']}_local", column["name"]):
             yield f"ALTER TABLE {name} {on} {column['change']}"
+    elif exchange := _EXCHANGE.match(statement):  # what is above reads by name
+        yield f"EXCHANGE TABLES {exchange['one']}_local AND {exchange['other']}_local {on}"
+    elif drop := _DROP.match(statement):
+        for name in (drop["name"], f"{drop['name']}_local"):
+            yield f"DROP TABLE IF EXISTS {name} {on} SYNC"
+    elif _COPY.match(statement):
+        yield statement  # through the tables above: each row to its shard
     else:
         raise Fatal(
-            "expected CREATE TABLE IF NOT EXISTS … ENGINE = ReplacingMergeTree, CREATE OR REPLACE VIEW or "
-            f"ALTER TABLE … COLUMN, got {statement[:120]!r}: say in layout.py what it is on a cluster"
+            "expected CREATE TABLE IF NOT EXISTS … ENGINE = ReplacingMergeTree, CREATE OR REPLACE VIEW, "
+            "ALTER TABLE … COLUMN, EXCHANGE TABLES, DROP TABLE IF EXISTS … SYNC or INSERT INTO … SELECT * "
+            f"FROM, got {statement[:120]!r}: say in layout.py what it is on a cluster"
         )
 
 

@@ -6,17 +6,26 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
+import numpy as np
 from clickhouse_connect.datatypes.registry import get_from_name
 from clickhouse_connect.driver.binding import format_query_value
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.insert import InsertContext
 
 from infra.clickhouse.connection import LIVE, Databases, explain
-from streams.ports import TABLES, Block, QueryKey, Table
+from streams.ports import TABLES, Arrays, Block, QueryKey, Table
 
 #: Above this many ids in a statement it is cheaper to send another.
 _IDS_A_STATEMENT: Final = 5_000
 _MAX_QUERY_BYTES: Final = 64 << 20
+#: Types whose Native form is an array's own memory.
+_NATIVE: Final = {
+    name: np.dtype(form)
+    for name, form in (
+        *(("UInt8", "u1"), ("UInt32", "<u4"), ("UInt64", "<u8"), ("Int32", "<i4"), ("Int64", "<i8")),
+        ("DateTime64(6, 'UTC')", "<i8"),
+    )
+}
 
 
 class ClickHouseRowSink:
@@ -36,15 +45,14 @@ class ClickHouseRowSink:
 
     def prepare(self, table: Table, columns: Mapping[str, Any]) -> Block:
         """Encode. Raises Rejectable(storage_refused) if a value does not fit its column."""
-        # the encoder takes the items of a numpy array for numpy scalars, which most types refuse
-        data = [c.tolist() if hasattr(c, "tolist") else c for c in columns.values()]
-        rows = len(data[0])
+        rows = len(next(iter(columns.values())))
         if rows == 0:
             return Block(table, 0, b"")
         try:
-            if any(len(column) != rows for column in data):
-                raise ValueError(f"columns of different lengths: {[len(column) for column in data]}")
-            encoded = self._encode(table, rows, dict(zip(columns, data, strict=True)))
+            if any(len(column) != rows for column in columns.values()):
+                lengths = [len(column) for column in columns.values()]
+                raise ValueError(f"columns of different lengths: {lengths}")
+            encoded = self._encode(table, rows, columns)
         except Exception as error:
             raise explain(error, f"encoding {rows} rows of {table}", rows=True) from error
         return Block(table, rows, encoded)
@@ -61,7 +69,7 @@ class ClickHouseRowSink:
             for text in (name.encode(), types[name].insert_name.encode()):
                 block += _varint(len(text)) + text
             context.start_column(name)
-            types[name].write_column(values, block, context)
+            _write_column(types[name], values, block, context)
         return bytes(block)
 
     async def insert(self, block: Block) -> None:
@@ -128,6 +136,19 @@ class ClickHouseRecordLookup:
             ).result_rows
         except Exception as error:
             raise explain(error, doing) from error
+
+
+def _write_column(declared: Any, values: Any, block: bytearray, context: InsertContext) -> None:
+    declared.write_column_prefix(block)
+    while isinstance(values, Arrays):  # the offsets of each level, then the values of the innermost
+        block += values.ends.astype("<u8").tobytes()
+        values, declared = values.items, declared.element_type
+    if isinstance(values, np.ndarray):
+        if values.dtype == _NATIVE.get(declared.name):
+            block += values.tobytes()
+            return
+        values = values.tolist()  # the client's writers refuse numpy's scalars
+    declared.write_column_data(values, block, context)
 
 
 def _literals(values: Sequence[str]) -> str:

@@ -346,11 +346,15 @@ async def _started(bootstrap: str) -> AIOKafkaConsumer:
 
 
 async def _partitions(consumer: AIOKafkaConsumer, *topics: str) -> list[TopicPartition]:
-    """As many as there are now: the broker knows, and no cache is asked. Raises Retryable."""
+    """As many as there are now: the broker knows, and no cache is asked. Raises Retryable.
+
+    The consumer learns of all topics at once; by itself it would wait a backoff for each (0.5 s for ours).
+    """
     cluster = await consumer._client.fetch_all_metadata()
     found = {topic: cluster.partitions_for_topic(topic) or () for topic in topics}
     if missing := [topic for topic, numbers in found.items() if not numbers]:
         raise Retryable(f"topic {missing[0]!r} is not there (yet); create the topics first")
+    await consumer._client.set_topics(topics)
     return [TopicPartition(topic, number) for topic, numbers in found.items() for number in sorted(numbers)]
 
 

@@ -1,14 +1,17 @@
-"""A store beside, filled from the log: read all, fold each query once, then follow the log. Resumable.
+"""A store beside, filled from the log: read and fold it in pieces, fold the rest, follow it. Resumable.
 
-The same decoding, folds and columns as the worker's; no Faust, and no look-ups until it follows. It appends
-nothing to the log: what the worker rejected is in `rejected` already.
+The same decoding, folds and columns as the worker's; no Faust, and no look-ups until it follows. A query
+whose records lie in one piece of the log, as most do, is folded with it. One whose records lie in several has
+a row that does not count them all: so it is found when all is read, and folded once more. It appends nothing
+to the log: what the worker rejected is in `rejected` already.
 """
 
 from __future__ import annotations
 
+import asyncio
 import functools
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Final
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from typing import Final, TypeVar
 
 from msgspec.structs import replace
 
@@ -25,18 +28,22 @@ from streams.persistence import persist
 from streams.ports import Block, LogReader, Message, Offsets, QueryKey, StoreBeside, Table
 from streams.rebuild.inserting import Inserting, collected_rarely, refused_beside
 from streams.rebuild.state import BuildState, decode_state, encode_state
-from streams.records import decode_record
+from streams.records import Arrival, Record, decode_record
 from streams.rejecting import read_message, read_messages
 from streams.settings import StreamSettings
 from streams.weights import INSERT_BYTES, cut_by_bytes
 
 #: Entries whose original was readable; it was held back from the store, or could not be stored.
 _HELD_BACK: Final = frozenset({Reason.FOLD_FAILED.value, Reason.STORAGE_REFUSED.value})
-#: Records of one insert at most: fewer, larger parts make less work for the store.
-_INSERT_RECORDS: Final = 20_000
+#: Records that are folded and inserted at once: fewer, larger parts make less work for the store, and fewer
+#: queries lie in several pieces.
+PIECE_RECORDS: Final = 20_000
+#: Records or queries that are worked on before the loop has its turn; some milliseconds.
+_AT_ONCE: Final = 500
 #: After this many inserts the garbage collector has a look.
 _INSERTS_A_COLLECTION: Final = 50
 
+_T = TypeVar("_T")
 #: Called with a step (`read interactions`, `fold`, …), the records done in it, and all of them if known.
 Progress = Callable[[str, int, int | None], None]
 
@@ -85,7 +92,7 @@ class Build:
                 await self._load(collect)
                 await self.note(replace(self.state, phase="fold"))
             if self.state.phase == "fold":
-                await self._fold_all(collect)
+                await self._fold_rest(collect)
                 await self.note(replace(self.state, phase="held_back"))
             if self.state.phase == "held_back":
                 await self._try_held_back()
@@ -143,10 +150,12 @@ class Build:
             # durable only once the rows are
             state = self.state.after(topic, messages)
             if topic == INTERACTIONS:
-                there = {(m.partition, m.offset) for m in messages if held_back and _entry_id(m) in held_back}
-                if there:
+                kept = messages
+                if held_back:
+                    there = {(m.partition, m.offset) for m in messages if _entry_id(m) in held_back}
                     state = replace(state, held_back=tuple(sorted(there.union(state.held_back))))
-                blocks = self._encode_events([m for m in messages if (m.partition, m.offset) not in there])
+                    kept = [m for m in messages if (m.partition, m.offset) not in there]
+                blocks = await self._fold_piece(kept)
             else:
                 await inserting.settle()
                 await self._processor.process(topic, messages)
@@ -159,32 +168,45 @@ class Build:
             self._progress(step, state.records[topic], all_of_them)
         await inserting.settle()
 
-    def _encode_events(self, messages: Sequence[Message]) -> list[Block]:
-        read, _ = read_messages(messages)
-        return [
-            self._prepare("events", event_columns([arrival for arrival, _ in part]))
-            for part in cut_by_bytes(read, lambda item: len(item[0].value), INSERT_BYTES)
-        ]
+    async def _fold_piece(self, messages: Sequence[Message]) -> list[Block]:
+        """Rows of these records, and of their queries as far as these records tell."""
+        read: list[tuple[Arrival, Record]] = []
+        for some in in_turns(messages):
+            await asyncio.sleep(0)
+            read += read_messages(some)[0]
+        blocks = []
+        for part in cut_by_bytes(read, lambda item: len(item[0].value), INSERT_BYTES):
+            await asyncio.sleep(0)
+            blocks.append(self._prepare("events", event_columns([arrival for arrival, _ in part])))
+            queries: dict[QueryKey, list[Record]] = {}
+            for arrival, record in part:
+                queries.setdefault((arrival.event.tenant, arrival.event.subject or ""), []).append(record)
+            episodes: list[Episode] = []
+            for several in in_turns(list(queries.values())):
+                await asyncio.sleep(0)
+                episodes += [e for e in map(_fold_some, several) if e is not None]
+            blocks += await self._encode_episodes(episodes)
+        return blocks
 
-    async def _fold_all(self, collect: Callable[[], int]) -> None:
-        """Fold each stored query once, in key order."""
-        all_of_them = await self._store.count_records()
-        inserts = 0
+    async def _encode_episodes(self, episodes: Sequence[Episode]) -> list[Block]:
+        await asyncio.sleep(0)
+        contributions = self._prepare("contributions", contribution_columns(episodes))
+        await asyncio.sleep(0)
+        return [contributions, self._prepare("episodes", episode_columns(episodes))]
+
+    async def _fold_rest(self, collect: Callable[[], int]) -> None:
+        """Fold each query whose row does not count all of its records."""
+        inserts = records = 0
         async with Inserting(self._store.sink, retry_for_s=self._retry_for_s) as inserting:
-            async for batch in self._store.stored_queries(self.state.folded_to):
+            async for batch in self._store.unfolded_queries():
                 for part in cut_by_bytes(batch, lambda stored: sum(map(len, stored[1])), INSERT_BYTES):
-                    episodes = [fold_stored(query, values) for query, values in part]
-                    blocks = [
-                        self._prepare("contributions", contribution_columns(episodes)),
-                        self._prepare("episodes", episode_columns(episodes)),
-                    ]
-                    records = self.state.folded_records + sum(len(values) for _, values in part)
-                    self.state = replace(self.state, folded_to=part[-1][0], folded_records=records)
-                    await inserting.put(blocks, functools.partial(self._write_down, self.state))
+                    blocks = await self._encode_episodes([fold_stored(q, values) for q, values in part])
+                    await inserting.put(blocks)
                     inserts += 1
                     if inserts % _INSERTS_A_COLLECTION == 0:
                         collect()
-                    self._progress("fold", records, all_of_them)
+                    records += sum(len(values) for _, values in part)
+                    self._progress("fold what came in pieces", records, None)
 
     async def _try_held_back(self) -> None:
         """Process the records that the worker rejected, one by one: a mended fold may take them now."""
@@ -235,11 +257,27 @@ async def gathered(batches: AsyncIterator[list[Message]]) -> AsyncIterator[list[
     async for batch in batches:
         together += batch
         size_bytes += sum(len(message.value) for message in batch)
-        if len(together) >= _INSERT_RECORDS or size_bytes >= INSERT_BYTES:
+        if len(together) >= PIECE_RECORDS or size_bytes >= INSERT_BYTES:
             yield together
             together, size_bytes = [], 0
     if together:
         yield together
+
+
+def in_turns(things: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    """The things, some at a time: between them the loop has to go on with what is being stored."""
+    return (things[start : start + _AT_ONCE] for start in range(0, len(things), _AT_ONCE))
+
+
+def _fold_some(records: Sequence[Record]) -> Episode | None:
+    """The episode of these records; None if the fold raises on them.
+
+    There may be more of this query, and it is found again when all is read: only then this is an error.
+    """
+    try:
+        return fold_episode(records)
+    except Exception:
+        return None
 
 
 def fold_stored(query: QueryKey, values: Sequence[bytes]) -> Episode:

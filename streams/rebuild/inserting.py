@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from schemas.errors import Fatal, Rejectable
 from streams.persistence import persist
 from streams.ports import Block, RowSink
 
+#: Groups of blocks that wait to be stored: what is computed and what is stored take turns in being slower.
+_AHEAD: Final = 2
+
 
 class Inserting:
     """Blocks on their way to the store, in the order in which they were put; an async context manager.
 
-    A block that was put is stored when the next `put`, `settle` or the end of the block of code has returned.
+    A block that was put is stored when `settle` or the block of code has returned; a few groups wait at most.
     """
 
     def __init__(self, sink: RowSink, *, retry_for_s: float) -> None:
         self._sink = sink
         self._retry_for_s = retry_for_s
-        self._under_way: asyncio.Task[None] | None = None
+        self._under_way: deque[asyncio.Task[None]] = deque()
 
     async def __aenter__(self) -> Self:
         return self
@@ -33,29 +37,39 @@ class Inserting:
     ) -> None:
         if kind is None:
             await self.settle()
-        elif self._under_way is not None:
-            self._under_way.cancel()
-            await asyncio.gather(self._under_way, return_exceptions=True)
+        else:
+            for task in self._under_way:
+                task.cancel()
+            await asyncio.gather(*self._under_way, return_exceptions=True)
 
-    async def put(self, blocks: Sequence[Block], then: Callable[[], Awaitable[None]]) -> None:
+    async def put(self, blocks: Sequence[Block], then: Callable[[], Awaitable[None]] | None = None) -> None:
         """Start storing these blocks once the earlier ones are stored; call `then` once these are.
 
-        Raises what storing the earlier ones raised: Fatal.
+        Raises what storing earlier ones raised: Fatal.
         """
-        await self.settle()
-        self._under_way = asyncio.create_task(self._store(blocks, then))
+        while len(self._under_way) > _AHEAD:
+            await self._under_way.popleft()
+        before = self._under_way[-1] if self._under_way else None
+        self._under_way.append(asyncio.create_task(self._store(before, blocks, then)))
         await asyncio.sleep(0)  # the insert is on its way before the caller goes on computing
 
     async def settle(self) -> None:
         """Wait until all is stored. Raises Fatal."""
-        if self._under_way is not None:
-            under_way, self._under_way = self._under_way, None
-            await under_way
+        while self._under_way:
+            await self._under_way.popleft()
 
-    async def _store(self, blocks: Sequence[Block], then: Callable[[], Awaitable[None]]) -> None:
+    async def _store(
+        self,
+        before: asyncio.Task[None] | None,
+        blocks: Sequence[Block],
+        then: Callable[[], Awaitable[None]] | None,
+    ) -> None:
+        if before is not None:
+            await before
         for block in blocks:
             await self._insert(block)
-        await then()
+        if then is not None:
+            await then()
 
     async def _insert(self, block: Block) -> None:
         try:

@@ -44,6 +44,8 @@ class RebuildReport(Struct, frozen=True, kw_only=True):
     offsets: LogOffsets
     #: An earlier rebuild's unfinished work was gone on with.
     resumed: bool
+    #: So long it took to read and fold what the worker had committed at the beginning, or the rest of it.
+    built_s: float
     #: For so long the worker stood still, its stopping and starting not counted.
     paused_s: float
 
@@ -92,7 +94,9 @@ async def rebuild(
         async with worker.paused():
             await _swap(build, store, progress)
         return _only_swapped(build.state)
+    began_at = clock()
     await build.read()
+    built_s = clock() - began_at
     await _follow_while_it_works(build, worker)
     async with worker.paused() as offsets:
         paused_at = clock()
@@ -104,7 +108,7 @@ async def rebuild(
         else:
             await store.drop()
         paused_s = clock() - paused_at
-    return replace(report, swapped=swap, paused_s=paused_s)
+    return replace(report, swapped=swap, built_s=built_s, paused_s=paused_s)
 
 
 async def keep_as_of(
@@ -164,6 +168,7 @@ def _only_swapped(state: BuildState) -> RebuildReport:
         swapped=True,
         offsets=state.loaded,
         resumed=True,
+        built_s=0,
         paused_s=0,
     )
 
@@ -200,5 +205,6 @@ async def _compare(build: Build, store: StoreBeside, progress: Progress) -> Rebu
         swapped=False,
         offsets=build.state.loaded,
         resumed=build.resumed,
+        built_s=0,
         paused_s=0,
     )

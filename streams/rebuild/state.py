@@ -10,12 +10,13 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from streams.fold import FOLD_VERSION
-from streams.ports import Message, Offsets, QueryKey
+from streams.ports import Message, Offsets
 
 #: Topic → partition → next offset.
 LogOffsets = dict[str, dict[int, int]]
 
-#: In this order. `follow`: all before `loaded` is folded. `swap`: the tables are being exchanged.
+#: In this order. `fold`: of queries that came in several pieces. `follow`: all before `loaded` is folded.
+#: `swap`: the tables are being exchanged.
 Phase = Literal["load", "fold", "held_back", "follow", "swap", "kept"]
 
 
@@ -33,10 +34,6 @@ class BuildState(Struct, frozen=True, kw_only=True):
     loaded: LogOffsets = {}
     #: Topic → records read.
     records: dict[str, int] = {}
-    #: The last query, in key order, whose rows are beside.
-    folded_to: QueryKey | None = None
-    #: Records of the queries up to that one.
-    folded_records: int = 0
     #: Partition and offset of each record of `interactions` that the worker had held back.
     held_back: tuple[tuple[int, int], ...] = ()
 

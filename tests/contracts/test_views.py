@@ -27,6 +27,7 @@ from schemas.codec import encode_event
 from schemas.documents import DocumentStored
 from schemas.envelope import Event
 from schemas.errors import Fatal, Reason, Rejectable
+from schemas.interactions import QueryAsked
 from schemas.registry import BY_NAME
 from schemas.rejections import rejection_entry_id
 from streams.batch import BatchProcessor
@@ -244,6 +245,20 @@ async def test_documents_show_the_event_received_last(stack: Stack) -> None:
     assert stack.rows("SELECT document_id, text FROM @documents ORDER BY document_id") == [
         ("d1", "new"),
         ("d3", "back"),
+    ]
+
+
+async def test_data_is_the_event_s_byte_by_byte(stack: Stack) -> None:
+    text = 'a "data":{"x":1} \\" \n\u2028 größe \U0001f50d {[}] ,"data":"y"'
+    events = [
+        sealed(QueryAsked(query_id=text, text=text, attributes={"data": text, "n": 1.0}), text, source=text),
+        sealed(QueryAsked(query_id="plain", text=""), "plain"),
+    ]
+    await stack.send(*events)
+    found = dict(stack.rows("SELECT query_id, data FROM @events"))
+    assert found == {str(event.subject): bytes(event.data).decode() for event in events}
+    assert stack.rows("SELECT count() FROM @events WHERE JSONExtractFloat(data, 'attributes', 'n') = 1") == [
+        (1,)
     ]
 
 

@@ -27,11 +27,13 @@ from schemas.interactions import Hit, RetrievalServed
 from schemas.topics import INTERACTIONS, REJECTED, TOPICS
 from streams.asof import fold_as_of, fold_documents_as_of
 from streams.batch import BatchProcessor
-from streams.columns import encode_episode, hash_row
+from streams.columns import episode_columns
 from streams.fold import FOLD_VERSION
+from streams.memory import MemoryStore
 from streams.ports import Difference
 from streams.rebuild import RebuildReport, keep_as_of, rebuild
 from streams.settings import StreamSettings
+from tests.contents import held_in_memory, held_on_clickhouse
 from tests.lifecycle_events import whole_story
 from tests.live_services import running_engine, running_kafka
 from tests.small_log import (
@@ -122,7 +124,7 @@ class Stack:
             progress=lambda step, *_: steps.append(step),
             accept_difference=accept_difference,
         )
-        assert report.resumed or {"read interactions", "fold", "compare"} <= set(steps)
+        assert report.resumed or {"read interactions", "compare"} <= set(steps)
         assert ("swap" in steps) == report.swapped
         databases = {row[0] for row in self.client.query("SHOW DATABASES").result_rows}
         assert not databases & {beside(LIVING).store, beside(LIVING).views}
@@ -377,12 +379,13 @@ async def test_episodes_as_of_are_the_rows_of_the_store(stack: Stack) -> None:
     }
     episodes = [episode async for episode in fold_as_of(stack.reader, "acme", offsets)]
     assert [episode.query_id for episode in episodes] == ["q1", "q2", "waits"]
-    rows = stack.client.query(
-        f"SELECT row_hash FROM {LIVING.store}.episodes FINAL WHERE tenant = 'acme' ORDER BY query_id"
-    ).result_rows
-    found = [hash_row(encode_episode(episode)) for episode in episodes]
-    # q2 differs: the store refused one of its records, which the fold itself takes
-    assert [row[0] == hash_ for row, hash_ in zip(rows, found, strict=True)] == [True, False, True]
+    q1, q2, waits = episodes
+    folded = MemoryStore()
+    await folded.insert(folded.prepare("episodes", episode_columns([q1, waits])))
+    found = {row[1]: row for row in held_on_clickhouse(stack.client, LIVING, "episodes") if row[0] == b"acme"}
+    assert [found[b"q1"], found[b"waits"]] == held_in_memory(folded, "episodes")
+    # the store refused one of its records, which the fold itself takes
+    assert found[b"q2"][2] == q2.record_count - 1
     documents = await fold_documents_as_of(stack.reader, "acme", offsets)
     assert [(d.document_id, d.text) for d in documents] == [("d1", "two")]
     nothing = [episode async for episode in fold_as_of(stack.reader, "acme", {})]

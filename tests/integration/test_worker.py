@@ -36,6 +36,7 @@ from streams.faust_app import EXIT_FATAL
 from streams.memory import MemoryLog, MemoryStore
 from streams.ports import Table
 from streams.settings import StreamSettings
+from tests.contents import held_in_memory, held_on_clickhouse
 from tests.lifecycle_events import whole_story
 from tests.live_services import free_ports, running_engine, running_kafka, wait_until
 from tests.small_log import (
@@ -123,9 +124,8 @@ async def expected_rows(bootstrap: str) -> MemoryStore:
 async def assert_rows_are_exact(options: WorkerOptions, client: Client) -> None:
     expected = await expected_rows(options.bootstrap)
     for table in FOLDED:
-        found = client.query(f"SELECT row_hash FROM {options.databases.store}.{table} FINAL").result_rows
-        hashes = sorted(row["row_hash"] for row in expected.rows(table) if not row.get("deleted"))
-        assert sorted(row[0] for row in found) == hashes, table
+        found = held_on_clickhouse(client, options.databases, table)
+        assert found == held_in_memory(expected, table), table
 
 
 def traffic(seed: int, queries: int) -> list[Event]:
@@ -333,3 +333,9 @@ async def test_a_log_that_forgets_is_refused(kafka: KafkaSettings) -> None:
 async def _set_retention(admin: AIOKafkaAdminClient, value: str) -> None:
     configs = {"retention.ms": value, "retention.bytes": "-1", "cleanup.policy": "delete"}
     await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, INTERACTIONS, configs=configs)])
+    async with asyncio.timeout(20):  # a broker learns of a change a moment later
+        while True:
+            (answer,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, INTERACTIONS)])
+            if {entry[0]: entry[1] for entry in answer.resources[0][4]}["retention.ms"] == value:
+                return
+            await asyncio.sleep(0.05)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,6 +13,7 @@ from streams.memory import MemoryLog, MemoryStore
 from streams.ports import Table
 from streams.settings import StreamSettings
 from streams.weights import INSERT_BYTES
+from tests.contents import Content, held_in_memory
 from tests.small_log import asked, clicked, conversation, messages_of, received_again, retracted
 
 TALK = conversation("q1", arm="new")
@@ -32,8 +32,8 @@ TABLES: tuple[Table, ...] = ("events", "episodes", "contributions")
 
 def rows_of(
     events: list[Event], cut: int, forget_every: int, insert_bytes: int
-) -> dict[str, list[tuple[Any, ...]]]:
-    """(key, hash) of every row that a reader sees; positions are in no hash."""
+) -> dict[Table, list[Content]]:
+    """Every row that a reader sees, but for its position."""
     store = MemoryStore()
     processor = BatchProcessor(store, store, MemoryLog(), StreamSettings(), insert_bytes=insert_bytes)
 
@@ -45,14 +45,7 @@ def rows_of(
             await processor.process("interactions", messages[start : start + cut])
 
     asyncio.run(process())
-    return {
-        table: [
-            (row["tenant"], row["query_id"], row.get("unit"), row["row_hash"])
-            for row in store.rows(table)
-            if not row.get("deleted")
-        ]
-        for table in TABLES
-    }
+    return {table: held_in_memory(store, table) for table in TABLES}
 
 
 EXPECTED = rows_of(EVENTS, 1000, 1, INSERT_BYTES)

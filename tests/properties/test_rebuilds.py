@@ -7,6 +7,7 @@ import random
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from unittest.mock import patch
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,7 +21,7 @@ from streams.fold import FOLD_VERSION
 from streams.memory import MemoryLog, MemoryStore
 from streams.memory_beside import MemoryStoreBeside, digest
 from streams.ports import Digest, Message, Offsets
-from streams.rebuild import RebuildReport, keep_as_of, rebuild
+from streams.rebuild import RebuildReport, build, keep_as_of, rebuild
 from streams.settings import StreamSettings
 from tests.lifecycle_events import whole_story
 from tests.small_log import asked, clicked, conversation, received_again, removed, retracted, stored
@@ -140,6 +141,7 @@ EXPECTED = _whole(EVENTS + STORY)
     repeated=st.lists(st.sampled_from(EVENTS), max_size=6),
     partitions=st.sampled_from([1, 3, 24]),
     cut=st.sampled_from([1, 7, 1_000]),
+    piece=st.sampled_from([1, 7, 1_000]),
     seed=st.integers(0, 99),
     share=st.sampled_from([0.0, 0.4, 1.0]),
     kill_at=st.integers(0, 60),
@@ -149,12 +151,14 @@ def test_any_order_partition_cut_and_kill_gives_the_worker_s_rows(
     repeated: list[Event],
     partitions: int,
     cut: int,
+    piece: int,
     seed: int,
     share: float,
     kill_at: int,
 ) -> None:
     log = CutLog([*order, *repeated, *STORY], partitions, cut, seed)
-    report = asyncio.run(_rebuild(log, share, kill_at))
+    with patch.object(build, "PIECE_RECORDS", piece):
+        report = asyncio.run(_rebuild(log, share, kill_at))
     assert report.swapped
     if report.beside:  # a kill in the middle of the swap leaves nothing to compare
         assert report.differences == ()

@@ -29,6 +29,7 @@ from streams.memory import MemoryLog, MemoryStore
 from streams.placement import PlacedBatchProcessor
 from streams.ports import Message, QueryKey
 from streams.settings import StreamSettings
+from tests.contents import Content, held_in_memory
 from tests.lifecycle_events import event, fold
 from tests.small_log import asked, clicked, stored
 
@@ -82,10 +83,10 @@ def moved_query(before: int, after: int) -> str:
     raise AssertionError("every key stays")
 
 
-async def clean(messages: Sequence[Message]) -> list[object]:
+async def clean(messages: Sequence[Message]) -> list[Content]:
     store = MemoryStore()
     await BatchProcessor(store, store, MemoryLog(), SETTINGS).process(INTERACTIONS, messages)
-    return [row["row_hash"] for row in store.rows("episodes")]
+    return held_in_memory(store, "episodes")
 
 
 async def test_two_workers_that_fold_one_query_at_once_lose_a_part_of_it_unless_it_is_passed_on() -> None:
@@ -99,7 +100,7 @@ async def test_two_workers_that_fold_one_query_at_once_lose_a_part_of_it_unless_
     store = SlowStore()
     plain = [BatchProcessor(store, store, MemoryLog(), SETTINGS) for _ in range(2)]
     await asyncio.gather(plain[0].process(INTERACTIONS, [early]), plain[1].process(INTERACTIONS, [late]))
-    assert [row["row_hash"] for row in store.rows("episodes")] != expected
+    assert held_in_memory(store, "episodes") != expected
 
     store = SlowStore()
     placed = [PlacedBatchProcessor(store, store, MemoryLog(), SETTINGS, placement=topic) for _ in range(2)]
@@ -110,7 +111,7 @@ async def test_two_workers_that_fold_one_query_at_once_lose_a_part_of_it_unless_
     owned = topic.records[number % 48]
     assert [message.value for message in owned] == [late.value, early.value]
     await placed[1].process(INTERACTIONS, owned[1:])
-    assert [row["row_hash"] for row in store.rows("episodes")] == expected
+    assert held_in_memory(store, "episodes") == expected
 
 
 async def test_a_topic_that_was_never_raised_is_folded_where_its_records_lie() -> None:
@@ -123,6 +124,23 @@ async def test_a_topic_that_was_never_raised_is_folded_where_its_records_lie() -
     topic.count = 48
     processor.forget()
     assert (await processor.process(INTERACTIONS, [odd])).messages == 0
+
+
+async def test_what_cannot_be_read_is_rejected_where_it_lies() -> None:
+    """Its time is the broker's: appended elsewhere it would be dated anew, and count twice."""
+    topic, store, log = MemoryTopic(48), MemoryStore(), MemoryLog()
+    query = moved_query(24, 48)
+    number = partition_hash(record_key("acme", query)) % 24
+    processor = PlacedBatchProcessor(store, store, log, SETTINGS, placement=topic)
+    readable = topic.put(asked(query), number)
+    torn = readable._replace(offset=1, value=b"{torn", timestamp_ms=1_750_000_000_000)
+    for _ in range(2):  # delivered again
+        await processor.process(INTERACTIONS, [torn, readable])
+    assert processor.forwarded == 2
+    assert all(message.value == readable.value for message in topic.records[number + 24])
+    first, again = log.rejections
+    assert first == again
+    assert first.recordedtime.timestamp() == 1_750_000_000
 
 
 async def test_records_of_other_topics_lie_where_they_lie() -> None:
