@@ -21,7 +21,7 @@ from streams.ports import Block, QueryKey, RecordLookup, RowSink, Table
 from streams.records import Arrival, Record, RecordKey, collect_records, decode_record
 from streams.rejecting import reject_arrival
 from streams.stages import Stages
-from streams.weights import INSERT_BYTES, cut_by_bytes
+from streams.weights import EPISODE_BYTES, EPISODE_RECORDS, INSERT_BYTES, cut_by_bytes
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,16 @@ class _Touched(Struct):
         return sum(map(len, self.values)) + sum(len(arrival.value) for arrival, _ in self.new)
 
     def folded(self) -> Episode | Rejectable:
-        """The episode of the union, or why the fold raises on it."""
+        """The episode of the union, or why there is none: it would be too large, or the fold raises on it."""
+        if self.new and (
+            len(self.stored) + len(self.new) > EPISODE_RECORDS or self.size_bytes() > EPISODE_BYTES
+        ):
+            return Rejectable(
+                Reason.STORAGE_REFUSED,
+                f"query {self.query[0]}/{self.query[1]} is full: an episode holds {EPISODE_RECORDS:,} "
+                f"records of {EPISODE_BYTES >> 20} MiB at most; give each question a query_id of its own",
+                field="data.query_id",
+            )
         try:
             return fold_episode([*self.stored, *(record for _, record in self.new)])
         except Exception as error:

@@ -7,8 +7,11 @@ from typing import Final, TypeVar
 
 _T = TypeVar("_T")
 
-#: Records of one insert. A block holds a record up to twice (`data` and `record` of `events`), and the
-#: laptop's engine takes no body above 256 MiB.
+#: What one query may hold. One that is sent as `undefined`, or as the same word for every question, would
+#: else grow for ever, and with it the time of every batch that touches it.
+EPISODE_RECORDS: Final = 10_000
+EPISODE_BYTES: Final = 64 * 1024 * 1024
+#: Records of one insert. The laptop's engine takes no body above 256 MiB.
 INSERT_BYTES: Final = 32 * 1024 * 1024
 #: Entries of one append. The log takes no more than 64 MiB in flight, and four topics may append at once.
 APPEND_BYTES: Final = 16 * 1024 * 1024

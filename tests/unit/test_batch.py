@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from contextlib import asynccontextmanager
 
 import pytest
 from msgspec.structs import replace
@@ -16,12 +17,14 @@ from schemas.episodes import Episode
 from schemas.errors import Fatal, Reason, Retryable
 from schemas.interactions import AnswerGiven, QueryAsked
 from schemas.rejections import EventRejected
-from schemas.topics import INTERACTIONS, LIFECYCLE, REJECTED
+from schemas.topics import INTERACTIONS, LIFECYCLE, REJECTED, TOPICS
 from streams.batch import BatchProcessor, BatchReport
-from streams.fold import fold_episode
+from streams.fold import FOLD_VERSION, fold_episode
 from streams.known import KnownRecords
 from streams.memory import MemoryLog, MemoryStore
+from streams.memory_beside import MemoryStoreBeside
 from streams.ports import Block, Message, QueryKey, RowSink
+from streams.rebuild import rebuild
 from streams.records import Record
 from streams.rejecting import read_messages
 from streams.settings import StreamSettings
@@ -132,6 +135,53 @@ async def test_a_record_that_the_fold_raises_on_is_refused_alone(cut: int) -> No
     assert reasons(log) == [("fold_failed", bad.id)]
     assert [(row["query_id"], row["clicks"]) for row in store.rows("episodes")] == [("q1", 2), ("q2", 1)]
     assert encode_event(bad) not in [row["record"] for row in store.rows("events")]
+
+
+@pytest.mark.parametrize("cut", [1, 4, 1000])
+async def test_a_query_that_is_full_takes_no_more_and_the_others_do(
+    cut: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams.queries, "EPISODE_RECORDS", 5)
+    store, log = MemoryStore(), MemoryLog()
+    clicks = [clicked("undefined", f"d{n}", f"c{n}", at_s=n) for n in range(9)]
+    messages = messages_of([*clicks[:4], *conversation("q2"), *clicks[4:]])
+    for message in messages:
+        log.put(message.topic, message.value, key=message.key)
+    for _ in range(2):  # read again, too
+        await process(processor_on(store, log), messages, cut)
+    rows = {row["query_id"]: row["record_count"] for row in store.rows("episodes")}
+    assert rows == {"undefined": 5, "q2": 3}
+    refused = {id_ for reason, id_ in reasons(log) if reason == "storage_refused"}
+    assert len(refused) == 4
+    kept = {row["event_id"] for row in store.rows("events")}
+    assert kept | refused == {event.id for event in [*clicks, *conversation("q2")]}
+    assert not kept & refused
+    (entry, *_) = [p for e in log.rejections if isinstance(p := decode_payload(e), EventRejected)]
+    assert "give each question a query_id of its own" in entry.message
+
+    aside = MemoryStoreBeside(store)
+    aside.living_fold = FOLD_VERSION
+    await processor_on(store, MemoryLog()).process("rejected", await everything(log, "rejected"))
+    report = await rebuild(log, aside, Stopped(log), StreamSettings())
+    assert (report.swapped, report.different) == (True, ())
+
+
+class Stopped:
+    """A worker that has read all of the log."""
+
+    def __init__(self, log: MemoryLog) -> None:
+        self._log = log
+
+    async def committed(self) -> dict[str, dict[int, int]]:
+        return {topic.name: await self._log.end_offsets(topic.name) for topic in TOPICS}
+
+    @asynccontextmanager
+    async def paused(self) -> AsyncIterator[dict[str, dict[int, int]]]:
+        yield await self.committed()
+
+
+async def everything(log: MemoryLog, topic: str) -> list[Message]:
+    return [message async for batch in log.read(topic, await log.end_offsets(topic)) for message in batch]
 
 
 @pytest.mark.usefixtures("fold_raises_on_boom")
