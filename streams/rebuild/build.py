@@ -200,8 +200,11 @@ class Build:
         async with Inserting(self._store.sink, retry_for_s=self._retry_for_s) as inserting:
             async for batch in self._store.unfolded_queries():
                 for part in cut_by_bytes(batch, lambda stored: sum(map(len, stored[1])), INSERT_BYTES):
-                    blocks = await self._encode_episodes([fold_stored(q, values) for q, values in part])
-                    await inserting.put(blocks)
+                    episodes: list[Episode] = []
+                    for several in in_turns(part):
+                        await asyncio.sleep(0)
+                        episodes += [fold_stored(query, values) for query, values in several]
+                    await inserting.put(await self._encode_episodes(episodes))
                     inserts += 1
                     if inserts % _INSERTS_A_COLLECTION == 0:
                         collect()

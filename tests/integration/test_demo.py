@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -128,6 +129,15 @@ async def test_the_loop_once_around(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "drift" in told.getvalue()
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Who runs tests in the background of a shell has SIGINT ignored, and so would every child."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
 def test_a_demo_that_is_ended_leaves_nothing_running(
     tmp_path: Path, number: signal.Signals, code: int

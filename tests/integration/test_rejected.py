@@ -93,7 +93,7 @@ def test_what_was_refused_is_found_mended_and_stored_once(desk: Desk) -> None:
     text = desk.run("show", id_)
     assert '"kind": "thumbs"' in text
     assert "here" in text
-    assert f"ratchet rejected fix {id_} --set data.kind=VALUE --dry-run --tenant {TENANT}" in text
+    assert f"ratchet rejected fix {id_} --set data.kind=thumb --dry-run --tenant {TENANT}" in text
 
     mend = ("--set", "data.kind=thumb")
     tried = desk.run("fix", id_, *mend, "--dry-run")
