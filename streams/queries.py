@@ -53,16 +53,7 @@ class _Touched(Struct):
         return sum(map(len, self.values)) + sum(len(arrival.value) for arrival, _ in self.new)
 
     def folded(self) -> Episode | Rejectable:
-        """The episode of the union, or why there is none: it would be too large, or the fold raises on it."""
-        if self.new and (
-            len(self.stored) + len(self.new) > EPISODE_RECORDS or self.size_bytes() > EPISODE_BYTES
-        ):
-            return Rejectable(
-                Reason.STORAGE_REFUSED,
-                f"query {self.query[0]}/{self.query[1]} is full: an episode holds {EPISODE_RECORDS:,} "
-                f"records of {EPISODE_BYTES >> 20} MiB at most; give each question a query_id of its own",
-                field="data.query_id",
-            )
+        """The episode of the union, or why the fold raises on it."""
         try:
             return fold_episode([*self.stored, *(record for _, record in self.new)])
         except Exception as error:
@@ -117,15 +108,23 @@ class QueryFolder:
         with stages.of("lookup"):
             stored, lookups = await self._stored(list(arrived))
         touched = []
+        rejections: list[Event] = []
         for query, items in arrived.items():
             values = stored[query]
             known = _decode_stored(query, values)
             new: dict[RecordKey, tuple[Arrival, Record]] = {}
+            size_bytes = sum(map(len, values))
             for item in items:
-                if item[1].key not in known:
-                    new.setdefault(item[1].key, item)
+                if item[1].key in known or item[1].key in new:
+                    continue
+                size_bytes += len(item[0].value)
+                if len(known) + len(new) < EPISODE_RECORDS and size_bytes <= EPISODE_BYTES:
+                    new[item[1].key] = item
+                else:  # in the order of the log: the same ones, however the batch was cut
+                    size_bytes -= len(item[0].value)
+                    rejections.append(_refuse_as_full(query, item[0]))
             touched.append(_Touched(query, list(known.values()), values, list(new.values())))
-        rejections = await self._settle_parts(touched, stages)
+        rejections += await self._settle_parts(touched, stages)
         return FoldedQueries(rejections, sum(len(t.new) for t in touched), len(touched), lookups)
 
     async def _settle_parts(self, touched: Sequence[_Touched], stages: Stages) -> list[Event]:
@@ -276,6 +275,16 @@ class QueryFolder:
             doing=f"writing {block.table}",
             retry_for_s=self._retry_for_s,
         )
+
+
+def _refuse_as_full(query: QueryKey, arrival: Arrival) -> Event:
+    why = Rejectable(
+        Reason.STORAGE_REFUSED,
+        f"query {query[0]}/{query[1]} is full: an episode holds {EPISODE_RECORDS:,} records, and "
+        f"{EPISODE_BYTES >> 20} MiB of them; give each question a query_id of its own",
+        field="data.query_id",
+    )
+    return reject_arrival(arrival, why)
 
 
 def _decode_stored(query: QueryKey, values: Sequence[bytes]) -> dict[RecordKey, Record]:
